@@ -7,9 +7,12 @@ target_compile_features(pls_flags INTERFACE c_std_11)
 target_compile_definitions(pls_flags INTERFACE _GNU_SOURCE)
 target_include_directories(pls_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(pls_flags INTERFACE
-  -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+  -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -Wno-unused-parameter -fno-strict-aliasing -fvisibility=hidden -pthread)
 target_link_options(pls_flags INTERFACE -pthread)
+if(PLS_WERROR)
+  target_compile_options(pls_flags INTERFACE -Werror)
+endif()
 if(PLS_SANITIZE)
   target_compile_options(pls_flags INTERFACE -fsanitize=${PLS_SANITIZE}
     -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
