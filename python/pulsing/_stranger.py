@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry's other package of our import name, `pulsing`, and how we refuse to share a folder with it.
+"""The registry's other package of our import name, `pulsing`, and how we refuse to share a folder
+with it.
 
 Both install into `pulsing/`, each over the other's files, so that what would run is a mixture. The
 other one always carries `_core.abi3.so`, a name that ours never has: one look at the file system
-tells, at every import, whichever of the two was installed last.
+tells. `pulsing/__init__.py` looks first of all, and so does `_core` when it is loaded: where the
+other one was installed last, `__init__.py` is theirs, but the `_core` that Python prefers is ours.
 """
 
 import os
+import sys
 
 MARK = "_core.abi3.so"
 
@@ -18,8 +21,8 @@ Both use the import name "pulsing", so one environment can hold only one of them
 To use both, give each a virtual environment of its own."""
 
 
-def refuse(folders: list[str]) -> None:
-    """Raise ImportError if one of the package's folders holds the other distribution's files."""
-    for folder in folders:
+def refuse() -> None:
+    """Raise ImportError if a folder of the package `pulsing` holds the other distribution's files."""
+    for folder in sys.modules["pulsing"].__path__:
         if os.path.lexists(os.path.join(folder, MARK)):
             raise ImportError(REMEDY.format(folder=folder), name="pulsing", path=folder)
