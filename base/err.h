@@ -3,7 +3,8 @@
 #define PLS_BASE_ERR_H
 
 /* The one table of errors: code, number, text. Numbers are append-only, since they cross process
- * boundaries inside replies. errno is mapped to one of these where it appears and goes no further. */
+ * boundaries inside replies. errno is mapped to one of these where it appears and goes no further.
+ */
 #define PLS_ERR_TABLE(X)                                                                           \
     X(PLS_OK, 0, "ok")                                                                             \
     X(PLS_ENOMEM, 1, "out of memory")                                                              \

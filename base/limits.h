@@ -2,7 +2,8 @@
 #ifndef PLS_BASE_LIMITS_H
 #define PLS_BASE_LIMITS_H
 
-/* Limits that more than one room relies on. A limit that one room alone needs lives in that room. */
+/* Limits that more than one room relies on. A limit that one room alone needs lives in that room.
+ */
 
 /* Processes attached to one node, the node itself (slot 0) among them: one bit each in four
  * 64-bit doorbell words. */
