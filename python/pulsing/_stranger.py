@@ -22,7 +22,7 @@ To use both, give each a virtual environment of its own."""
 
 
 def refuse() -> None:
-    """Raise ImportError if a folder of the package `pulsing` holds the other distribution's files."""
+    """Raise ImportError if a folder of the package `pulsing` holds the other one's files."""
     for folder in sys.modules["pulsing"].__path__:
         if os.path.lexists(os.path.join(folder, MARK)):
             raise ImportError(REMEDY.format(folder=folder), name="pulsing", path=folder)
