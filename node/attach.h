@@ -94,13 +94,14 @@ PLS_MUST_USE pls_err pls_attach_open(int control_fd, pls_role role, pls_attach *
 const pls_attach_info *pls_attach_info_of(const pls_attach *attach);
 
 /* Hands over the inbox, the eventfd that is its bell and, unless it is -1, the obs memfd; from the
- * return on, others may send to this process. Also starts the small thread that holds the life
- * lock, by which the node tells an early death apart from a hang.
- * Errors:  PLS_EINVAL  the node refused the memory (seals, size, slot); PLS_ECLOSED, PLS_ETIMEDOUT,
- *          PLS_ENOMEM, PLS_ESYS. pls_attach_trouble() has the text.
- * Owns:    borrows the descriptors; the node keeps copies.
- * Threads: owner thread; may block 5 s. */
-PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_fd, int obs_fd);
+ * return on, others may send to this process. `life` is the inbox header's life line (NULL: none,
+ * for tests): the calling thread holds it if it is the main thread, else a small thread made for
+ * it, because the end of that thread is how the node hears early of a death. Errors:  PLS_EINVAL
+ * the node refused the memory (seals, size, slot); PLS_ECLOSED, PLS_ETIMEDOUT, PLS_ENOMEM,
+ * PLS_ESYS. pls_attach_trouble() has the text. Owns:    borrows the descriptors; the node keeps
+ * copies. Borrows `life` until pls_attach_close(). Threads: owner thread; may block 5 s. */
+PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_fd, int obs_fd,
+                                     uint8_t *life);
 
 /* Leaves. Unless `abrupt`, tells the node that this process has unmapped everything shared and will
  * touch none of it again, so that its slot can be reclaimed while the process lives on. NULL is

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "shm/layout.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,7 +23,6 @@
 #define PLS_DIRECTORY_MAGIC 0x31524944534c5550ull /* "PULSDIR1" */
 #define PLS_DIRECTORY_VERSION 1
 #define PLS_DIRECTORY_HEADER_BYTES 4096
-#define PLS_EPOCH_MAX 0xffffffu
 #define PLS_NODE_ID_BYTES 16
 #define PLS_NODE_SLOT 0
 
@@ -65,12 +65,10 @@ typedef struct pls_directory_line {
     _Atomic uint64_t ended;         /* how in bits 0..7, hints in bits 8..15, code in bits 32..63 */
     _Atomic uint64_t ended_ns;      /* CLOCK_MONOTONIC when the node saw the end */
     uint64_t node_reserved[2];
-    _Atomic uint32_t life_lock;   /* robust futex that the process holds while it lives */
     _Atomic uint32_t actor_count; /* from here on the process itself is the one writer */
     _Atomic uint32_t queued_count;
-    _Atomic uint32_t owner_reserved;
     _Atomic uint64_t arena_bytes;
-    uint64_t owner_reserved_words[6];
+    uint64_t owner_reserved[7];
 } pls_directory_line;
 
 typedef struct pls_directory_header {

@@ -38,8 +38,9 @@ typedef struct pls_place_options {
 PLS_MUST_USE pls_err pls_attach_place(pls_attach *attach, const pls_place_options *options,
                                       uint32_t *request_out);
 
-#define PLS_NAME_PUBLIC 1u /* other nodes may see it */
-#define PLS_NAME_UNIQUE 2u /* one winner in the cluster */
+#define PLS_NAME_PUBLIC 1u     /* other nodes may see it */
+#define PLS_NAME_UNIQUE 2u     /* one winner in the cluster */
+#define PLS_NAME_REBUILDING 4u /* answers only: its actor lives nowhere just now, but will */
 
 typedef struct pls_name_entry {
     uint64_t actor;
@@ -73,6 +74,14 @@ PLS_MUST_USE pls_err pls_attach_name_unregister(pls_attach *attach, const char *
  * PLS_ENOENT when the time is over. */
 PLS_MUST_USE pls_err pls_attach_name_find(pls_attach *attach, const char *name, size_t name_bytes,
                                           uint32_t wait_ms, uint32_t *request_out);
+
+/* Where an actor lives now: its birthplace, or where it was rebuilt. A process asks this for an id
+ * whose birthplace is dead, since it hears of ROUTEs only from its own ATTACH on. REPLY: `slot`,
+ * `epoch`, `flags` PLS_ACTOR_REBUILDING while it lives nowhere but will (ROUTE or ACTOR_LOST
+ * follows); PLS_EDEAD when its process is gone for good. */
+#define PLS_ACTOR_REBUILDING 1u
+PLS_MUST_USE pls_err pls_attach_actor_find(pls_attach *attach, uint64_t actor,
+                                           uint32_t *request_out);
 
 /* Gives up a find, place or shutdown that has not been answered; no REPLY will come for it. A
  * worker that is being started goes on starting. */
