@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,13 +183,15 @@ def install_asan(log: Log) -> Count:
     return Count(1, 0)
 
 
-def pytest(log: Log, name: str, env: dict[str, str], *folders: str) -> Count:
+def pytest(
+    log: Log, name: str, folders: Sequence[str], env: Mapping[str, str] | None = None
+) -> Count:
     junit = LOGS / f"pytest-{name}.xml"
     junit.unlink(missing_ok=True)
     python = str(BUILD / "venv" / name / "bin" / "python")
     # The cache is one per environment: several run at once.
     options = ["-o", f"cache_dir=build/venv/{name}/pytest", "--junitxml", str(junit)]
-    clean = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **env}
+    clean = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
     status = log.run([python, "-m", "pytest", *options, *folders], clean, limit_s=900)
     if not junit.is_file():
         raise StepFailed(f"pytest ended with status {status} and without a report")
@@ -212,13 +215,12 @@ def pytest_asan(log: Log) -> Count:
         subprocess.check_output(["gcc", f"-print-file-name={n}"], text=True) for n in names
     ]
     env["LD_PRELOAD"] = ":".join(library.strip() for library in libraries)
-    return with_reports(log, pytest(log, "asan", env, "tests/python"), reports)
+    return with_reports(log, pytest(log, "asan", ["tests/python"], env), reports)
 
 
 def all_steps() -> list[Step]:
     def c_step(kind: str, *arguments: str) -> Step:
-        work = functools.partial(ctest, preset=kind)
-        return Step(f"ctest {kind}", lambda log: work(log, *arguments), (f"build {kind}",))
+        return Step(f"ctest {kind}", lambda log: ctest(log, kind, *arguments), (f"build {kind}",))
 
     steps = [
         Step("format", check_format),
@@ -239,8 +241,7 @@ def all_steps() -> list[Step]:
     steps.append(Step("install asan", install_asan))
     for version in sorted(interpreters()):
         folders = ("tests/python", "tests/scripts") if version == MAIN else ("tests/python",)
-        run = functools.partial(pytest, name=version, env={})
-        work = functools.partial(lambda log, r, f: r(log, *f), r=run, f=folders)
+        work = functools.partial(pytest, name=version, folders=folders)
         steps.append(Step(f"pytest {version}", work, (f"install {version}",)))
     steps.append(Step("pytest asan", pytest_asan, ("install asan",)))
     return steps
