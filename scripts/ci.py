@@ -126,7 +126,10 @@ def ctest(log: Log, preset: str, *arguments: str) -> Count:
     log.run(tool, env, limit_s=900)
     if not junit.is_file():
         raise StepFailed("ctest ran no test")
-    return with_reports(log, count_ctest(junit), reports)
+    count = count_ctest(junit)
+    if count.passed + count.failed == 0:
+        raise StepFailed("ctest ran no test")
+    return with_reports(log, count, reports)
 
 
 def count_ctest(junit: Path) -> Count:
