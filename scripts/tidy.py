@@ -237,13 +237,19 @@ PROTOTYPE = re.compile(
 
 
 def check_contracts(source: Source) -> Iterator[Finding]:
-    """contract: every public prototype is preceded by a comment that says who may call it. A header
-    whose functions are alike may say the latter once, above or beside its first prototype."""
+    """contract: every public prototype is preceded by a comment that says who may call it.
+
+    Prototypes that follow each other without an empty line share the comment above the first. A
+    header whose functions are alike may say once who may call "every function of this header"."""
     if source.room not in ROOMS or source.suffix != ".h":
         return
     once = source.room == "python"
-    for first, name in c_prototypes(source):
-        above = comment_above(source.lines, first)
+    end = -1
+    above: str | None = None
+    for first, last, name in c_prototypes(source):
+        if first != end + 1:
+            above = comment_above(source.lines, first)
+        end = last
         before = " ".join(line.strip(" */") for line in source.lines[:first])
         once = once or re.search(r"Threads:[^.]*every function (of|in) this", before) is not None
         if above is None:
@@ -253,13 +259,14 @@ def check_contracts(source: Source) -> Iterator[Finding]:
             yield source.find(first + 1, what, "contract")
 
 
-def c_prototypes(source: Source) -> Iterator[tuple[int, str]]:
-    """First line (counted from 0) and name of each function declared at the left margin."""
+def c_prototypes(source: Source) -> Iterator[tuple[int, int, str]]:
+    """First and last line (from 0) and name of each function declared at the left margin."""
     code = "\n".join(source.code)
     for match in re.finditer(r"(?m)^(?=[A-Za-z_])", code):
         prototype = PROTOTYPE.match(code[match.start() :])
         if prototype is not None:
-            yield code.count("\n", 0, match.start()), prototype.group(1)
+            first = code.count("\n", 0, match.start())
+            yield first, first + prototype.group().count("\n"), prototype.group(1)
 
 
 def comment_above(lines: list[str], index: int) -> str | None:
