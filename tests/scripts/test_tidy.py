@@ -21,7 +21,8 @@ CLEAN = {
     "node/pulsing.h": SPDX_C + '#include "shm/ring.h"\n',
     "shm/ring.h": SPDX_C
     + "/* Opens. Threads: owner thread, as for every function of this header. */\n"
-    + "int pls_ring_open(int a);\n\n/* Closes. */\nint pls_ring_close(int a,\n                   int b);\nint pls_ring_drop(int a);\n",
+    + "int pls_ring_open(int a);\n\n/* Closes. */\n"
+    + "int pls_ring_close(int a,\n                   int b);\nint pls_ring_drop(int a);\n",
     "python/type_ref.c": SPDX_C + '#include "node/pulsing.h"\n',
     "python/pulsing/ref.py": SPDX_PY + "x = 1\n",
     "tests/base/thing_test.c": SPDX_C + '#include "base/thing.h"\n\nint f(void)\n{\n'
