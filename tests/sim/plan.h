@@ -34,7 +34,8 @@
     X(PLS_SIM_GARBAGE, "garbage", 0) /* a node is sent `value` packets of nonsense */              \
     X(PLS_SIM_HINT, "hint", 0)       /* a false hint: the peer `value` is disconnected */          \
     X(PLS_SIM_NAMES, "names", 0)     /* a node registers and removes `value` names */              \
-    X(PLS_SIM_UNIQUE, "unique", 0)   /* a node claims a unique name */
+    X(PLS_SIM_UNIQUE, "unique", 0)   /* a node claims or frees a unique name */                    \
+    X(PLS_SIM_RENEW, "renew", 0)     /* a node changes its meta */
 
 typedef enum pls_sim_fault_kind {
 #define PLS_SIM_FAULT_ENUM(code, word, lasts) code,

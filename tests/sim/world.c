@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The world: nodes, who listens at which address, which identity is whose, and everything that can
+ * be done to a node. All nodes share one pool of identities, so that a member's number means the
+ * same on all of them and ten thousand tables fit into a gigabyte. The scenarios and the campaign
+ * call these functions; drive.c handles the events in between. */
+#include "tests/sim/world.h"
+
+#include "base/assert.h"
+#include "tests/sim/check.h"
+#include "tests/sim/drive.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Nodes with hints on know of each pair whether it is connected: a byte a pair. */
+enum { HINT_NODES_MAX = 256 };
+
+/* The clocks of any two nodes differ by hours, as those of two hosts do. */
+#define CLOCK_OFFSET_NS_MAX (UINT64_C(100000) * PLS_SIM_S)
+
+static void *zeroed(size_t count, size_t size)
+{
+    void *memory = calloc(count == 0 ? 1 : count, size);
+    pls_assert(memory != NULL);
+    return memory;
+}
+
+pls_sim_setup pls_sim_setup_of(uint64_t seed, uint32_t node_count)
+{
+    pls_sim_setup setup = {.seed = seed, .node_count = node_count, .seed_count = 1};
+    pls_gossip_config_defaults(&setup.gossip);
+    setup.gossip.cluster = "sim";
+    return setup;
+}
+
+pls_sim_world *pls_sim_world_create(const pls_sim_setup *setup)
+{
+    pls_assert(setup->node_count >= 1);
+    pls_assert(setup->seed_count <= setup->node_count);
+    pls_sim_world *world = zeroed(1, sizeof *world);
+    world->setup = *setup;
+    world->node_count = setup->node_count;
+    world->trace_hash = setup->seed;
+    pls_sim_heap_init(&world->heap);
+    pls_sim_net_init(&world->net, setup->seed ^ UINT64_C(0x6e6574));
+    pls_rng_init(&world->rng, setup->seed ^ UINT64_C(0x776f726c64));
+    world->packets = pls_sim_packets_create();
+    pls_err err = pls_identities_create(NULL, &world->pool);
+    pls_assert(err == PLS_OK);
+    world->nodes = zeroed(world->node_count, sizeof *world->nodes);
+    world->address_count = world->node_count;
+    world->address_node = zeroed(world->address_count, sizeof *world->address_node);
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        world->nodes[i].address = i;
+        world->nodes[i].self = PLS_MEMBER_NONE;
+        world->address_node[i] = PLS_SIM_NOBODY;
+    }
+    if (setup->hints) {
+        pls_assert(world->node_count <= HINT_NODES_MAX);
+        world->connected = zeroed((size_t)world->node_count * world->node_count, 1);
+    }
+    return world;
+}
+
+static void counters_add(pls_gossip_counters *sum, const pls_gossip_counters *more)
+{
+#define COUNTER_ADD(name, text) sum->name += more->name;
+    PLS_GOSSIP_COUNTERS(COUNTER_ADD)
+#undef COUNTER_ADD
+}
+
+pls_gossip_counters pls_sim_world_counters(const pls_sim_world *world)
+{
+    pls_gossip_counters sum = world->retired;
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (world->nodes[i].gossip != NULL) {
+            counters_add(&sum, pls_gossip_count(world->nodes[i].gossip));
+        }
+    }
+    return sum;
+}
+
+static void truth_set(pls_sim_world *world, pls_member member, uint32_t node, uint64_t key)
+{
+    if (member >= world->truth_count) {
+        uint32_t count = pls_identities_limit(world->pool);
+        pls_assert(member < count);
+        pls_sim_truth *truths = realloc(world->truths, count * sizeof *truths);
+        pls_assert(truths != NULL);
+        for (uint32_t i = world->truth_count; i < count; i++) {
+            truths[i] = (pls_sim_truth){0, 0, PLS_SIM_NOBODY};
+        }
+        world->truths = truths;
+        world->truth_count = count;
+    }
+    world->truths[member] = (pls_sim_truth){key, 0, node};
+}
+
+/* The texts of a node's identity; `name` and `address` are the caller's memory. */
+static pls_identity identity_of(const pls_sim_world *world, uint32_t node, char name[32],
+                                char address[32])
+{
+    const pls_sim_node *n = &world->nodes[node];
+    pls_identity identity = {.generation = n->generation, .name = name, .address = address};
+    identity.name_bytes = (uint32_t)snprintf(name, 32, "n%u", node);
+    identity.address_bytes =
+        (uint32_t)snprintf(address, 32, PLS_SIM_ADDRESS_PREFIX "%u", n->address);
+    return identity;
+}
+
+/* Makes the instance of a stopped node; it has not joined yet. */
+static void node_create(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    pls_assert(n->gossip == NULL);
+    char name[32];
+    char address[32];
+    n->generation++;
+    n->clock_offset_ns = pls_rng_next(&world->rng) % CLOCK_OFFSET_NS_MAX;
+    n->clock_stopped_ns = 0;
+    n->wake_ns = PLS_SIM_NEVER;
+    n->busy_until_ns = 0;
+    pls_gossip_config config = world->setup.gossip;
+    config.self = identity_of(world, node, name, address);
+    config.seed = pls_rng_next(&world->rng);
+    pls_err err = pls_identities_acquire(world->pool, &config.self, &n->self);
+    pls_assert(err == PLS_OK);
+    truth_set(world, n->self, node, pls_identity_key(&config.self));
+    err = pls_gossip_create(&config, world->pool, pls_sim_world_clock(world, node), &n->gossip);
+    pls_assert(err == PLS_OK);
+    world->address_node[n->address] = node;
+    world->running_count++;
+    if (world->checker != NULL) {
+        pls_sim_check_started(world->checker, node);
+    }
+}
+
+void pls_sim_world_start(pls_sim_world *world, uint32_t node)
+{
+    char texts[PLS_SEEDS_MAX][32];
+    pls_seed seeds[PLS_SEEDS_MAX];
+    uint32_t seed_count = world->setup.seed_count;
+    pls_assert(seed_count <= PLS_SEEDS_MAX);
+    node_create(world, node);
+    for (uint32_t i = 0; i < seed_count; i++) {
+        seeds[i].address_bytes = (uint32_t)snprintf(
+            texts[i], sizeof texts[i], PLS_SIM_ADDRESS_PREFIX "%u", world->nodes[i].address);
+        seeds[i].address = texts[i];
+    }
+    pls_err err = pls_gossip_join(world->nodes[node].gossip, seeds, seed_count,
+                                  pls_sim_world_clock(world, node));
+    pls_assert(err == PLS_OK);
+    pls_sim_world_settle(world, node);
+}
+
+static void node_learn_all(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (i != node) {
+            pls_identity identity = pls_identities_get(world->pool, world->nodes[i].self);
+            pls_err err =
+                pls_gossip_learn(n->gossip, &identity, 1, pls_sim_world_clock(world, node));
+            pls_assert(err == PLS_OK);
+        }
+    }
+}
+
+void pls_sim_world_start_acquainted(pls_sim_world *world)
+{
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        node_create(world, i);
+    }
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        pls_err err =
+            pls_gossip_join(world->nodes[i].gossip, NULL, 0, pls_sim_world_clock(world, i));
+        pls_assert(err == PLS_OK);
+        node_learn_all(world, i);
+        pls_sim_world_settle(world, i);
+    }
+}
+
+/* With hints on, the kernels of all that were connected to the node tell them. */
+static void peers_notice(pls_sim_world *world, uint32_t node)
+{
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        size_t from_peer = (size_t)i * world->node_count + node;
+        size_t to_peer = (size_t)node * world->node_count + i;
+        bool connected = world->connected[from_peer] || world->connected[to_peer];
+        world->connected[from_peer] = 0;
+        world->connected[to_peer] = 0;
+        if (connected && i != node) {
+            pls_sim_world_disconnected(world, i, world->nodes[node].self);
+        }
+    }
+}
+
+void pls_sim_world_crash(pls_sim_world *world, uint32_t node, bool host_lives)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->gossip == NULL) {
+        return;
+    }
+    if (world->connected != NULL && host_lives) {
+        peers_notice(world, node);
+    }
+    if (world->checker != NULL) {
+        pls_sim_check_stopped(world->checker, node);
+    }
+    counters_add(&world->retired, pls_gossip_count(n->gossip));
+    pls_gossip_destroy(n->gossip);
+    n->gossip = NULL;
+    pls_identities_release(world->pool, n->self);
+    n->self = PLS_MEMBER_NONE;
+    pls_sim_drive_forget_input(world, node);
+    world->address_node[n->address] = PLS_SIM_NOBODY;
+    world->running_count--;
+}
+
+void pls_sim_world_destroy(pls_sim_world *world)
+{
+    if (world == NULL) {
+        return;
+    }
+    world->checker = NULL;
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        pls_sim_world_crash(world, i, false);
+    }
+    pls_identities_destroy(world->pool);
+    pls_sim_packets_destroy(world->packets);
+    pls_sim_heap_fini(&world->heap);
+    free(world->connected);
+    free(world->truths);
+    free(world->address_node);
+    free(world->nodes);
+    free(world);
+}
+
+void pls_sim_world_move(pls_sim_world *world, uint32_t node)
+{
+    pls_assert(world->nodes[node].gossip == NULL);
+    uint32_t count = world->address_count + 1;
+    uint32_t *address_node = realloc(world->address_node, count * sizeof *address_node);
+    pls_assert(address_node != NULL);
+    address_node[world->address_count] = PLS_SIM_NOBODY;
+    world->nodes[node].address = world->address_count;
+    world->address_node = address_node;
+    world->address_count = count;
+}
+
+void pls_sim_world_leave(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->gossip != NULL) {
+        (void)pls_gossip_leave(n->gossip, pls_sim_world_clock(world, node));
+        pls_sim_world_settle(world, node);
+    }
+}
+
+void pls_sim_world_pause(pls_sim_world *world, uint32_t node)
+{
+    world->nodes[node].pause_count++;
+}
+
+void pls_sim_world_resume(pls_sim_world *world, uint32_t node)
+{
+    pls_assert(world->nodes[node].pause_count > 0);
+    if (--world->nodes[node].pause_count == 0) {
+        pls_sim_drive_catch_up(world, node);
+    }
+}
+
+void pls_sim_world_slow(pls_sim_world *world, uint32_t node, uint64_t service_ns)
+{
+    world->nodes[node].service_ns = service_ns;
+}
+
+void pls_sim_world_clock_jump(pls_sim_world *world, uint32_t node, uint64_t jump_ns)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->clock_stopped_ns > 0) {
+        n->clock_stopped_ns += jump_ns;
+        return;
+    }
+    n->clock_offset_ns += jump_ns;
+    pls_sim_drive_catch_up(world, node);
+}
+
+void pls_sim_world_clock_stop(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->clock_stopped_ns == 0) {
+        n->clock_stopped_ns = world->now_ns + n->clock_offset_ns + 1;
+    }
+}
+
+void pls_sim_world_clock_go(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->clock_stopped_ns > 0) {
+        n->clock_offset_ns = n->clock_stopped_ns - world->now_ns;
+        n->clock_stopped_ns = 0;
+        pls_sim_drive_catch_up(world, node);
+    }
+}
+
+void pls_sim_world_forge(pls_sim_world *world, uint32_t node, const void *bytes, size_t len)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->gossip == NULL || n->pause_count > 0) {
+        return;
+    }
+    world->traffic.packets_forged++;
+    world->traffic.bytes_forged += len;
+    world->traffic.packets_delivered++;
+    world->traffic.bytes_delivered += len;
+    (void)pls_gossip_receive(n->gossip, bytes, len, "", 0, pls_sim_world_clock(world, node));
+    pls_sim_world_settle(world, node);
+}
