@@ -103,9 +103,10 @@ const pls_attach_info *pls_attach_info_of(const pls_attach *attach);
 PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_fd, int obs_fd,
                                      uint8_t *life);
 
-/* Leaves. Unless `abrupt`, tells the node that this process has unmapped everything shared and will
- * touch none of it again, so that its slot can be reclaimed while the process lives on. NULL is
- * accepted. A forked child calls it with `abrupt`.
+/* Leaves. Unless `abrupt`, tells the node that this process has unmapped what others shared with it
+ * and will touch none of it again, so that its slot can be reclaimed while the process lives on; its
+ * own inbox is unmapped after this call, which lets go of the life word. NULL is accepted. A forked
+ * child calls it with `abrupt`.
  * Threads: owner thread; never blocks. */
 void pls_attach_close(pls_attach *attach, bool abrupt);
 
