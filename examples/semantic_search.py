@@ -1,0 +1,382 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Semantic search over every docstring of this Python, on a pool of worker processes.
+
+Each worker loads a model that was fitted on the corpus and embeds passages in batches; the vectors
+come back as arrays, through shared memory. Then the same work is done beside multiprocessing.Pool,
+and queries are answered with their nearest passages.
+
+    semantic_search.py                         the whole job
+    semantic_search.py --query "read a file"   and a query of yours (may be given several times)
+    semantic_search.py --kill                  kills a worker in the middle; no result is lost
+    semantic_search.py --model FOLDER          embeds with a transformers checkpoint instead
+"""
+
+from __future__ import annotations
+
+import os
+
+# The same for every process of either side: with one BLAS thread each, n workers use n CPUs.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import argparse
+import asyncio
+import multiprocessing
+import random
+import signal
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docstrings
+import embedding
+import numpy as np
+from pulsing.actor import ActorDied, ActorSystem, SystemConfig, as_actor, create_actor_system
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+QUERIES = [
+    "parse command line arguments",
+    "wait for several coroutines to finish",
+    "create a temporary directory",
+    "singular value decomposition of a sparse matrix",
+]
+# Calls that wait at each worker, so that it finds the next batch when it has answered one.
+WINDOW = 4
+# Deaths that one batch may meet before the job gives up on it.
+DEATHS_MAX = 5
+
+console = Console(highlight=False)
+
+
+@as_actor(restart="on_failure", max_restarts=10)
+class Embedder:
+    """A worker: the model, and what this process has done with it."""
+
+    def __init__(self, model_path: str) -> None:
+        self.model = embedding.load(model_path)
+        self.batches = 0
+        self.passages = 0
+        self.busy_s = 0.0
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        begin = time.perf_counter()
+        rows = self.model.embed(texts)
+        self.batches += 1
+        self.passages += len(texts)
+        self.busy_s += time.perf_counter() - begin
+        return rows
+
+    def report(self) -> dict:
+        return {
+            "pid": os.getpid(),
+            "batches": self.batches,
+            "passages": self.passages,
+            "busy_s": self.busy_s,
+        }
+
+
+@dataclass
+class Batch:
+    start: int
+    texts: list[str]
+    deaths: int = 0
+
+
+@dataclass
+class Outcome:
+    vectors: np.ndarray
+    resent: list[tuple[Batch, ActorDied]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def complete(self) -> int:
+        """Rows that hold a vector; a row without one still holds what it was made with."""
+        return int((~np.isnan(self.vectors).any(axis=1)).sum())
+
+
+def batches_of(texts: list[str], size: int) -> list[Batch]:
+    return [Batch(start, texts[start : start + size]) for start in range(0, len(texts), size)]
+
+
+async def embed_all(
+    workers: list, batches: list[Batch], outcome: Outcome, step: Callable[[Batch], object] | None
+) -> None:
+    """Every batch to whichever worker is free. A batch whose worker died under it is sent again."""
+    todo = deque(batches)
+
+    async def feed(worker) -> None:
+        while todo:
+            batch = todo.popleft()
+            try:
+                rows = await worker.embed(batch.texts)
+            except ActorDied as death:
+                batch.deaths += 1
+                if batch.deaths > DEATHS_MAX:
+                    raise
+                outcome.resent.append((batch, death))
+                todo.append(batch)
+                continue
+            outcome.vectors[batch.start : batch.start + len(rows)] = rows
+            if step is not None:
+                step(batch)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*[feed(worker) for worker in workers for _ in range(WINDOW)])
+    outcome.seconds = time.perf_counter() - begin
+
+
+class PoolSide:
+    """The same work by multiprocessing.Pool: its processes load the same model."""
+
+    model: embedding.Model
+
+    def __init__(self, count: int, model_path: str) -> None:
+        self.pool = multiprocessing.Pool(count, PoolSide.begin, (model_path,))
+
+    @staticmethod
+    def begin(model_path: str) -> None:
+        PoolSide.model = embedding.load(model_path)
+
+    @staticmethod
+    def embed(task: tuple[int, list[str]]) -> tuple[int, np.ndarray]:
+        start, texts = task
+        return start, PoolSide.model.embed(texts)
+
+    def embed_all(self, batches: list[Batch], outcome: Outcome) -> None:
+        begin = time.perf_counter()
+        tasks = ((batch.start, batch.texts) for batch in batches)
+        for start, rows in self.pool.imap_unordered(PoolSide.embed, tasks):
+            outcome.vectors[start : start + len(rows)] = rows
+        outcome.seconds = time.perf_counter() - begin
+
+    def close(self) -> None:
+        self.pool.terminate()
+        self.pool.join()
+
+
+class Job:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.cache: Path = options.cache
+        self.passages: list[docstrings.Passage] = []
+        self.texts: list[str] = []
+        self.model_path = ""
+        self.dimensions = 0
+
+    def say(self, what: str, text: str) -> None:
+        console.print(f"[bold]{what:10}[/bold] {text}")
+
+    def load_corpus(self) -> None:
+        begin = time.perf_counter()
+        console.print("[dim]reading the docstrings ...[/dim]")
+        passages, cached = docstrings.load(self.cache)
+        if self.options.limit:
+            passages = random.Random(0).sample(passages, min(self.options.limit, len(passages)))
+        self.passages = passages
+        self.texts = [passage.document() for passage in passages]
+        how = "from the cache" if cached else "read from their sources"
+        seconds = time.perf_counter() - begin
+        self.say("corpus", f"{len(passages):,} docstrings, {how} in {seconds:.1f} s")
+
+    def prepare_model(self) -> None:
+        if self.options.model:
+            self.model_path = str(self.options.model.resolve(strict=True))
+            self.say("model", f"the transformers checkpoint {self.options.model}")
+            return
+        limit = f"-{self.options.limit}" if self.options.limit else ""
+        path = self.cache / f"lsa-{docstrings.fingerprint()}{limit}.joblib"
+        begin = time.perf_counter()
+        how = "from the cache"
+        if not path.is_file():
+            console.print("[dim]fitting TF-IDF and truncated SVD ...[/dim]")
+            embedding.LatentSemantics.fit(self.texts).save(path)
+            how = f"fitted in {time.perf_counter() - begin:.1f} s and saved"
+        self.model_path = str(path)
+        size_mb = path.stat().st_size / 1e6
+        self.say("model", f"TF-IDF and truncated SVD, {how} ({size_mb:.0f} MB)")
+
+    def outcome(self) -> Outcome:
+        return Outcome(np.full((len(self.texts), self.dimensions), np.nan, dtype=np.float32))
+
+    async def run(self) -> bool:
+        self.load_corpus()
+        self.prepare_model()
+        count = self.options.workers
+        threads = os.environ["OMP_NUM_THREADS"]
+        begin = time.perf_counter()
+        async with await create_actor_system(
+            SystemConfig.standalone().with_workers(count)
+        ) as system:
+            workers = await self.start_workers(system, count)
+            seconds = time.perf_counter() - begin
+            self.say(
+                "workers", f"{count} processes, {threads} BLAS thread each, in {seconds:.2f} s"
+            )
+            outcome = await self.embed_corpus(workers)
+            complete = outcome.complete() == len(self.texts)
+            await self.tell_reports(workers)
+            if not self.options.no_comparison:
+                await self.compare(workers)
+            await self.answer(workers[0], outcome.vectors)
+        return complete
+
+    async def start_workers(self, system: ActorSystem, count: int) -> list:
+        workers = [
+            await Embedder.local(system, self.model_path, name=f"embedder-{k}", placement=k)
+            for k in range(count)
+        ]
+        first = await workers[0].embed(["the first passage"])
+        self.dimensions = first.shape[1]
+        return workers
+
+    async def embed_corpus(self, workers: list) -> Outcome:
+        outcome = self.outcome()
+        victim = (await workers[0].report())["pid"] if self.options.kill else 0
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns.append(TextColumn("{task.fields[rate]:,.0f} passages/s"))
+        begin = time.perf_counter()
+        killed = False
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("[bold]embedding ", total=len(self.texts), rate=0)
+
+            def step(batch: Batch) -> None:
+                nonlocal killed
+                progress.advance(bar, len(batch.texts))
+                done = progress.tasks[0].completed
+                progress.update(bar, rate=done / (time.perf_counter() - begin))
+                if victim and not killed and done > len(self.texts) / 3:
+                    killed = True
+                    os.kill(victim, signal.SIGKILL)
+
+            await embed_all(workers, batches_of(self.texts, self.options.batch), outcome, step)
+        self.tell_embedding(outcome, victim)
+        return outcome
+
+    def tell_embedding(self, outcome: Outcome, victim: int) -> None:
+        total = len(self.texts)
+        if victim:
+            self.say("kill", f"worker 0 (pid {victim}) got SIGKILL in the middle")
+        here = embedding.load(self.model_path) if outcome.resent else None
+        for batch, death in outcome.resent:
+            self.say("", f"batch at passage {batch.start:,} sent again after: {death}")
+            rows = outcome.vectors[batch.start : batch.start + len(batch.texts)]
+            if here is not None and not np.allclose(rows, here.embed(batch.texts), atol=1e-4):
+                raise RuntimeError(f"the batch at {batch.start} came back with other vectors")
+        rate = total / outcome.seconds
+        text = f"{outcome.complete():,} of {total:,} passages have their vector"
+        self.say("result", f"{text}, {outcome.seconds:.2f} s, {rate:,.0f} passages/s")
+
+    async def tell_reports(self, workers: list) -> None:
+        table = Table("worker", "pid", "batches", "passages", "busy", title="What each worker did")
+        for index, worker in enumerate(workers):
+            did = await worker.report()
+            numbers = (did["pid"], did["batches"], f"{did['passages']:,}", f"{did['busy_s']:.2f} s")
+            table.add_row(str(index), *map(str, numbers))
+        if self.options.kill:
+            table.caption = "The killed worker's successor counts from its own start."
+        console.print(table)
+
+    async def compare(self, workers: list) -> None:
+        """Both sides in alternating rounds, on the same batches, with both sides' processes idle
+        while the other works."""
+        sample = self.texts if not self.options.model else self.texts[:1000]
+        single = random.Random(1).sample(sample, min(len(sample), self.options.singles))
+        work = {self.options.batch: sample, 1: single}
+        counts = sorted({1, len(workers)})
+        table = Table(
+            title=f"Passages a second, median of {self.options.rounds} alternating rounds"
+        )
+        for heading in ("batch", "workers", "pulsing", "multiprocessing.Pool", "ratio"):
+            table.add_column(heading, justify="right")
+        pools = {count: PoolSide(count, self.model_path) for count in counts}
+        console.print("[dim]comparing with multiprocessing.Pool ...[/dim]")
+        try:
+            for size, texts in work.items():
+                for count in counts:
+                    ours, theirs = await self.rounds(workers[:count], pools[count], texts, size)
+                    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+                    rates = [f"{statistics.median(side):,.0f}" for side in (ours, theirs)]
+                    table.add_row(str(size), str(count), *rates, f"{ratio:.2f}")
+        finally:
+            for pool in pools.values():
+                pool.close()
+        console.print(table)
+
+    async def rounds(
+        self, workers: list, pool: PoolSide, texts: list[str], size: int
+    ) -> tuple[list[float], list[float]]:
+        ours: list[float] = []
+        theirs: list[float] = []
+
+        async def our_turn() -> None:
+            outcome = self.outcome()
+            await embed_all(workers, batches_of(texts, size), outcome, None)
+            ours.append(len(texts) / outcome.seconds)
+
+        async def their_turn() -> None:
+            outcome = self.outcome()
+            pool.embed_all(batches_of(texts, size), outcome)
+            theirs.append(len(texts) / outcome.seconds)
+
+        turns = [our_turn, their_turn]
+        for turn in turns:
+            await turn()
+        ours.clear()
+        theirs.clear()
+        for _ in range(self.options.rounds):
+            for turn in turns:
+                await turn()
+            turns.reverse()
+        return ours, theirs
+
+    async def answer(self, worker, vectors: np.ndarray) -> None:
+        for query in self.options.query or QUERIES:
+            (vector,) = await worker.embed([query])
+            likeness = vectors @ vector
+            console.print(f"\n[bold]{query}[/bold]", markup=True)
+            shown: set[str] = set()
+            for index in np.argsort(-likeness):
+                passage = self.passages[index]
+                if passage.text in shown:
+                    continue
+                shown.add(passage.text)
+                line = f"  {likeness[index]:.2f}  {passage.name}: {passage.headline()}"
+                console.print(line, markup=False, overflow="ellipsis", no_wrap=True)
+                if len(shown) == 3:
+                    break
+
+
+def parse_options() -> argparse.Namespace:
+    root = Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    usable = len(os.sched_getaffinity(0))
+    parser.add_argument("--query", action="append", help="a query to answer")
+    parser.add_argument("--kill", action="store_true", help="kill a worker in the middle")
+    parser.add_argument("--model", type=Path, help="folder of a transformers checkpoint")
+    parser.add_argument("--workers", type=int, default=usable, help=f"default: {usable}")
+    parser.add_argument("--batch", type=int, default=256, help="passages a call (256)")
+    parser.add_argument("--singles", type=int, default=2000, help="calls of one passage (2000)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparison (5)")
+    parser.add_argument("--no-comparison", action="store_true", help="leave it out")
+    parser.add_argument("--limit", type=int, help="use only so many passages")
+    parser.add_argument("--cache", type=Path, default=root / "build" / "semantic-search")
+    options = parser.parse_args()
+    if options.model and not options.limit:
+        options.limit = 2000
+    return options
+
+
+def main() -> int:
+    return 0 if asyncio.run(Job(parse_options()).run()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
