@@ -8,7 +8,12 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
+# Before numpy is loaded, and inherited by every process of either side of the comparison: with one
+# BLAS thread each, n workers use n CPUs.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
 
 TERMS_MAX = 100_000
 DIMENSIONS = 256

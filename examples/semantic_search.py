@@ -14,15 +14,10 @@ and queries are answered with their nearest passages.
 
 from __future__ import annotations
 
-import os
-
-# The same for every process of either side: with one BLAS thread each, n workers use n CPUs.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
-
 import argparse
 import asyncio
 import multiprocessing
+import os
 import random
 import signal
 import statistics
@@ -33,13 +28,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import docstrings
-import embedding
 import numpy as np
 from pulsing.actor import ActorDied, ActorSystem, SystemConfig, as_actor, create_actor_system
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+
+import docstrings
+import embedding
 
 QUERIES = [
     "parse command line arguments",
@@ -210,14 +206,11 @@ class Job:
         count = self.options.workers
         threads = os.environ["OMP_NUM_THREADS"]
         begin = time.perf_counter()
-        async with await create_actor_system(
-            SystemConfig.standalone().with_workers(count)
-        ) as system:
+        config = SystemConfig.standalone().with_workers(count)
+        async with await create_actor_system(config) as system:
             workers = await self.start_workers(system, count)
-            seconds = time.perf_counter() - begin
-            self.say(
-                "workers", f"{count} processes, {threads} BLAS thread each, in {seconds:.2f} s"
-            )
+            ready = f"ready in {time.perf_counter() - begin:.2f} s"
+            self.say("workers", f"{count} processes, BLAS threads each: {threads}, {ready}")
             outcome = await self.embed_corpus(workers)
             complete = outcome.complete() == len(self.texts)
             await self.tell_reports(workers)
@@ -289,9 +282,8 @@ class Job:
         single = random.Random(1).sample(sample, min(len(sample), self.options.singles))
         work = {self.options.batch: sample, 1: single}
         counts = sorted({1, len(workers)})
-        table = Table(
-            title=f"Passages a second, median of {self.options.rounds} alternating rounds"
-        )
+        rounds = f"median of {self.options.rounds} alternating rounds"
+        table = Table(title=f"Passages a second, {rounds}")
         for heading in ("batch", "workers", "pulsing", "multiprocessing.Pool", "ratio"):
             table.add_column(heading, justify="right")
         pools = {count: PoolSide(count, self.model_path) for count in counts}
