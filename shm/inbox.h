@@ -52,10 +52,13 @@ PLS_MUST_USE pls_err pls_inbox_create(uint32_t slot, uint32_t epoch, pls_inbox *
  * Threads: owner thread; may block in the kernel. */
 void pls_inbox_destroy(pls_inbox *inbox);
 
-/* Lend the two descriptors that peers need, until the inbox is destroyed. The eventfd is
- * non-blocking and level-triggered; only pls_inbox_disarm() reads it.
- * Threads: owner thread; never blocks. */
+/* The memory that peers map.
+ * Owns:    lends until destroy. Threads: owner thread; never blocks. */
 int pls_inbox_memfd(const pls_inbox *inbox);
+
+/* What peers write to wake this process, and its loop waits for: non-blocking, level-triggered,
+ * read only by the disarming functions. Owns:    lends until destroy. Threads: owner thread; never
+ * blocks. */
 int pls_inbox_eventfd(const pls_inbox *inbox);
 
 /* What there is to do, as an OR of pls_ready; a few loads and no system call, to be called while
@@ -103,14 +106,19 @@ uint64_t pls_inbox_recheck_found_work(const pls_inbox *inbox);
  * Threads: owner thread; never blocks. */
 uint64_t pls_inbox_arm_count(const pls_inbox *inbox);
 
-/* Move the bits set since the last call into `*taken_out`; true if there is any.
- * space: the peer of that slot made room: try its overflow again, and register again if still full.
- * dead:  the kernel has confirmed that slot's death; its ring is looked at once more, so pop it to
- *        the end (pls_inbox_drained()) before acting on the death.
- * owed:  that slot waits for room which it now has: call pls_peer_ring_space() on its peer.
+/* Move the slots whose process has made room in the ring that this one writes: send again what
+ * waits for it, and register again if it is still full. True if there is any.
  * Threads: owner thread; never blocks. */
 bool pls_inbox_take_space(pls_inbox *inbox, pls_bitmap *taken_out);
+
+/* Move the slots whose death the kernel has confirmed; their rings are looked at once more, so pop
+ * until pls_inbox_drained() before acting on a death. True if there is any.
+ * Threads: owner thread; never blocks. */
 bool pls_inbox_take_dead(pls_inbox *inbox, pls_bitmap *taken_out);
+
+/* Move the slots that waited for room in this inbox and now have it: the caller must call
+ * pls_peer_ring_space() on each one's peer. True if there is any.
+ * Threads: owner thread; never blocks. */
 bool pls_inbox_take_owed(pls_inbox *inbox, pls_bitmap *taken_out);
 
 /* Look at a slot's ring at the next pop as if its bell had been rung.
@@ -136,8 +144,14 @@ PLS_MUST_USE pls_err pls_inbox_close_ring(pls_inbox *inbox, uint32_t slot);
 /* Whether the whole invariant of the owner's side holds. Threads: owner thread; never blocks. */
 bool pls_inbox_check(const pls_inbox *inbox);
 
-/* For the arena over this inbox. Threads: owner thread; never blocks. */
-pls_inbox_header *pls_inbox_shared_header(pls_inbox *inbox);
-pls_lease_cell *pls_inbox_shared_leases(pls_inbox *inbox);
+/* For the arena over this inbox: from now on returned leases count as work.
+ * Owns:    lends the header until destroy. Threads: owner thread; never blocks. */
+pls_inbox_header *pls_inbox_watch_returns(pls_inbox *inbox);
+
+/* The header. Owns: lends until destroy. Threads: owner thread; never blocks. */
+pls_inbox_header *pls_inbox_header_of(pls_inbox *inbox);
+
+/* The lease cells. Owns: lends until destroy. Threads: owner thread; never blocks. */
+pls_lease_cell *pls_inbox_leases_of(pls_inbox *inbox);
 
 #endif

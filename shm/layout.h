@@ -32,7 +32,7 @@ typedef struct pls_line {
 } pls_line;
 
 /* First page of an inbox; every peer maps it for writing.
- * wake: bit 0 = armed (about to sleep or asleep), the bits above = epoch of this arming; written by
+ * wake: bit 0 = armed (about to sleep or asleep), the bits above = epoch of this arming; changed by
  *   the owner, and by a producer only as CAS(armed epoch -> the even number after it).
  * bell: a set bit = that slot's ring may hold something. space: a set bit = the peer of that slot
  *   made room in the ring that this process writes. dead: a set bit = the kernel has confirmed the
@@ -74,15 +74,15 @@ enum pls_ring_state { PLS_RING_FREE = 0, PLS_RING_CREATING = 1, PLS_RING_READY =
 #define PLS_STARTED_MAX 448
 
 /* First page of a ring span. An all-zero page is a free ring.
- * tail, producer_waiting, state, capacity_bytes: written by the producer (producer_waiting is
- * cleared by the consumer). head, started: written by the consumer. */
+ * tail, state, capacity_bytes: the producer's. head, started: the consumer's. producer_waiting: set
+ * by the producer that wants room, cleared by the consumer that promises to tell of it. */
 typedef struct pls_ring_control {
     _Alignas(PLS_LINE_BYTES) _Atomic uint64_t tail;
-    _Atomic uint32_t producer_waiting;
     _Alignas(PLS_LINE_BYTES) _Atomic uint64_t head;
     _Alignas(PLS_LINE_BYTES) _Atomic uint32_t state; /* pls_ring_state | producer epoch << 8 */
     _Atomic uint32_t capacity_bytes;
-    _Alignas(PLS_LINE_BYTES) uint8_t spare[PLS_LINE_BYTES];
+    _Alignas(PLS_LINE_BYTES) _Atomic uint64_t producer_waiting;
+    uint8_t spare[PLS_LINE_BYTES - sizeof(uint64_t)];
     _Atomic uint64_t started[PLS_STARTED_MAX];
 } pls_ring_control;
 

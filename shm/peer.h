@@ -3,6 +3,7 @@
 #define PLS_SHM_PEER_H
 
 #include "base/err.h"
+#include "shm/layout.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,11 +31,15 @@ pls_peer *pls_peer_acquire(pls_peer *peer);
  * Threads: owner thread; may block in the kernel. */
 void pls_peer_release(pls_peer *peer);
 
-/* The peer's life word, for life.h. Owns: lends until the last release. Threads: any thread. */
-const uint8_t *pls_peer_life(const pls_peer *peer);
-
+/* Which use of which slot this is. Threads: any thread; never blocks. */
 uint32_t pls_peer_slot(const pls_peer *peer);
+
+/* The epoch of that slot. Threads: any thread; never blocks. */
 uint32_t pls_peer_epoch(const pls_peer *peer);
+
+/* The peer's life word, for life.h.
+ * Owns:    lends until the last release. Threads: any thread; never blocks. */
+const uint8_t *pls_peer_life(const pls_peer *peer);
 
 /* Tell the peer that this process made room in the ring which the peer writes, and wake it.
  * Units:   `my_slot` of this process.
@@ -49,6 +54,25 @@ void pls_peer_ring_dead(pls_peer *peer, uint32_t dead_slot);
 /* Wake the peer if it sleeps or is about to, with no bit set.
  * Threads: any thread; never blocks. */
 void pls_peer_wake(pls_peer *peer);
+
+/* For the outbox: the descriptor of the inbox, -1 after pls_peer_memfd_close().
+ * Owns:    lends until then. Threads: owner thread; never blocks. */
+int pls_peer_memfd(const pls_peer *peer);
+
+/* Close the descriptor of the inbox, which nobody needs after the outbox is attached.
+ * Threads: owner thread; may block in the kernel. */
+void pls_peer_memfd_close(pls_peer *peer);
+
+/* Ring this process's bell at the peer: something is in the ring of `my_slot`. Returns true if the
+ * peer had to be signalled. Threads: any thread; never blocks. */
+bool pls_peer_ring_bell(pls_peer *peer, uint32_t my_slot);
+
+/* For leases: the peer's header and lease cells.
+ * Owns:    lends until the last release. Threads: any thread; never blocks. */
+pls_inbox_header *pls_peer_header(const pls_peer *peer);
+
+/* The lease cells. Owns: lends until the last release. Threads: any thread; never blocks. */
+pls_lease_cell *pls_peer_leases(const pls_peer *peer);
 
 /* Whether the peer's constants still hold. Threads: owner thread; never blocks. */
 bool pls_peer_check(const pls_peer *peer);

@@ -32,6 +32,15 @@ enum pls_segment_mode {
  * Threads: any thread; may block in the kernel. */
 PLS_MUST_USE pls_err pls_segment_memfd(const char *name, uint64_t bytes, int *fd_out);
 
+/* Make a memfd of fixed size that only the one mapping made here can write: every other mapping,
+ * and every other way of writing, is refused. Its pages can be committed but never given back.
+ * Units:   `bytes` in whole pages.
+ * Errors:  PLS_EFDLIMIT, PLS_ENOMEM, PLS_EUNSUPPORTED, PLS_ESYS.
+ * Owns:    gives the descriptor and the mapping in the empty `segment`.
+ * Threads: owner thread; may block in the kernel. */
+PLS_MUST_USE pls_err pls_segment_memfd_private_writer(const char *name, pls_segment *segment,
+                                                      uint64_t bytes);
+
 /* Open the same memory again as a descriptor that can only read.
  * Errors:  PLS_EFDLIMIT, PLS_EUNSUPPORTED (no /proc), PLS_EPERM, PLS_ESYS.
  * Owns:    borrows `fd`; gives `fd_out`, close-on-exec.
@@ -51,6 +60,12 @@ PLS_MUST_USE pls_err pls_segment_measure(int fd, uint64_t *bytes_out);
  * Threads: owner thread; may block in the kernel. */
 PLS_MUST_USE pls_err pls_segment_map(pls_segment *segment, int fd, uint64_t offset, uint64_t bytes,
                                      unsigned mode);
+
+/* Map one private page into an empty segment whose first byte is 1 here and reads 0 in every forked
+ * child, without a system call and however the child was made.
+ * Errors:  PLS_ENOMEM, PLS_EUNSUPPORTED, PLS_EINVAL (kernel before 4.14).
+ * Threads: owner thread; may block in the kernel. */
+PLS_MUST_USE pls_err pls_segment_forkmark(pls_segment *segment);
 
 /* Allocate the pages of a range, so that touching them cannot fail.
  * Errors:  PLS_ENOMEM  pages of the range may have been allocated all the same.
