@@ -64,7 +64,8 @@ struct pls_sink {
      * exception. */
     int (*grow)(pls_sink *sink, size_t need);
     void *grow_context;
-    void *context; /* handed to the hooks of special types: the runtime that sends */
+    void *context;    /* handed to the hooks of special types: the runtime that sends */
+    pls_codec *codec; /* set by the encode calls */
     unsigned flags;
     unsigned depth;
     uint32_t buffer_count;
@@ -113,10 +114,13 @@ struct pls_source {
     PyObject *block;     /* exports memory that contains the region; NULL: buffers are copied */
     size_t block_offset; /* of the region inside what `block` exports */
     void *context;       /* handed to the hooks of special types: the runtime that receives */
+    pls_codec *codec;    /* set by the decode calls */
     unsigned flags;
     unsigned depth;
-    uint32_t buffer_index;
+    uint32_t buffer_index; /* of the next out-of-band buffer, and where it begins in the region */
     size_t buffer_offset;
+    size_t
+        owed; /* values that enclosing containers still expect before `end`, a byte each at least */
 };
 
 /* A reader over a stream that lies in memory the caller keeps in place during the decode. A process

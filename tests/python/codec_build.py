@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds and imports the codec's test extension, `codec_harness`, for the running Python."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import sysconfig
+import types
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+_WARNINGS = "-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unused-parameter"
+_SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1"
+
+
+def sources() -> list[str]:
+    here = glob.glob(str(ROOT / "python" / "codec*.c"))
+    return [*sorted(here), *(str(ROOT / "base" / name) for name in ("assert.c", "rng.c")), str(ROOT / "tests/python/codec_harness.c")]
+
+
+def build(directory: str | os.PathLike[str], sanitize: bool = False) -> pathlib.Path:
+    """Compiles into `directory` unless what is there is newer than every source."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    target = pathlib.Path(directory) / f"codec_harness{suffix}"
+    inputs = sources() + glob.glob(str(ROOT / "python" / "codec*.h"))
+    if target.exists() and all(os.path.getmtime(one) < target.stat().st_mtime for one in inputs):
+        return target
+    command = [
+        *shlex.split(os.environ.get("CC", "gcc")),
+        *shlex.split(f"-std=gnu11 -g -fPIC -shared -fno-strict-aliasing -fvisibility=hidden {_WARNINGS}"),
+        *shlex.split(_SANITIZE if sanitize else "-O2"),
+        "-D_GNU_SOURCE",
+        f"-I{ROOT}",
+        "-isystem",
+        sysconfig.get_path("include"),
+        *sources(),
+        "-o",
+        str(target),
+    ]
+    subprocess.run(command, check=True)
+    return target
+
+
+def pulsing_package() -> None:
+    """Makes `pulsing._pickling` importable where the extension itself is not built: the codec needs
+    two of the package's Python files and nothing else of it."""
+    try:
+        import pulsing  # noqa: F401
+    except ImportError:
+        package = types.ModuleType("pulsing")
+        package.__path__ = [str(ROOT / "python" / "pulsing")]
+        sys.modules["pulsing"] = package
+
+
+def load(path: pathlib.Path) -> types.ModuleType:
+    pulsing_package()
+    spec = importlib.util.spec_from_file_location("codec_harness", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
