@@ -70,6 +70,16 @@ static bool table_agrees(const pls_sim_world *world, uint32_t a, char *text_out)
     return true;
 }
 
+bool pls_sim_world_acquainted(const pls_sim_world *world)
+{
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (world->nodes[i].gossip != NULL && !table_agrees(world, i, NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool pls_sim_world_converged(const pls_sim_world *world, char *text_out)
 {
     bool first = true;

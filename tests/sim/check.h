@@ -60,6 +60,9 @@ void pls_sim_check_touched(pls_sim_checker *checker, uint32_t node);
 /* True when each byte is accounted for, by the world's books and by the instances' own. */
 bool pls_sim_world_conserved(const pls_sim_world *world);
 
+/* True when all running nodes hold each other alive, whatever else they hold. */
+bool pls_sim_world_acquainted(const pls_sim_world *world);
+
 /* True when all running nodes hold each other alive and nobody else, and their digests are equal.
  * Otherwise `text_out` (160 bytes, may be NULL) says what differs. */
 bool pls_sim_world_converged(const pls_sim_world *world, char *text_out);
