@@ -51,7 +51,7 @@ static inline uint32_t pls_ring_payload_max(uint32_t capacity_bytes)
     return capacity_bytes / 2 - PLS_RECORD_BYTES;
 }
 
-/* Whether a capacity is one that rings can have. */
+/* Whether a capacity is one that rings can have. Threads: any thread; never blocks. */
 bool pls_ring_capacity_valid(uint32_t capacity_bytes);
 
 /* Begin on an all-zero ring. Owns: borrows the memory while used. Threads: owner thread. */

@@ -70,4 +70,15 @@ static inline pls_err pair_send(pls_outbox *outbox, uint32_t len, uint8_t fill)
     return err;
 }
 
+/* Whether all bytes are `fill`; one assertion a byte would take minutes. */
+static inline bool pair_filled(const uint8_t *bytes, uint32_t len, uint8_t fill)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        if (bytes[i] != fill) {
+            return false;
+        }
+    }
+    return true;
+}
+
 #endif
