@@ -278,17 +278,25 @@ static void advance(pls_sim_world *world, uint32_t node)
     become_busy(world, node);
 }
 
+/* One turn of a node's loop: the packets that had come when it began, then what is due. A node that
+ * is busy after an input goes on with the same turn when it is free again. */
 void pls_sim_drive_catch_up(pls_sim_world *world, uint32_t node)
 {
     pls_sim_node *n = &world->nodes[node];
-    if (n->gossip == NULL || !node_is_free(world, node)) {
-        return;
-    }
-    if (pls_gossip_deadline(n->gossip) <= pls_sim_world_clock(world, node)) {
-        advance(world, node);
-    }
-    while (n->input_count > 0 && n->gossip != NULL && node_is_free(world, node)) {
-        deliver(world, node, input_pop(world, node));
+    while (n->gossip != NULL && node_is_free(world, node)) {
+        if (n->turn_count > 0 && n->input_count > 0) {
+            n->turn_count--;
+            deliver(world, node, input_pop(world, node));
+            continue;
+        }
+        bool due = n->clock_stopped_ns == 0 &&
+                   pls_gossip_deadline(n->gossip) <= pls_sim_world_clock(world, node);
+        n->turn_count = n->input_count;
+        if (due) {
+            advance(world, node);
+        } else if (n->input_count == 0) {
+            break;
+        }
     }
     pls_sim_drive_arm(world, node);
 }
@@ -307,7 +315,7 @@ static void wake(pls_sim_world *world, uint32_t node, uint64_t at_ns)
         pls_sim_drive_arm(world, node);
         return;
     }
-    advance(world, node);
+    pls_sim_drive_catch_up(world, node);
 }
 
 static void hint(pls_sim_world *world, uint32_t node, pls_member member, bool refused)

@@ -18,6 +18,7 @@
     X(grids, "Lifeguard's Threshold and Interval experiments as shares of plain SWIM")             \
     X(one_way, "one-way partitions and one broken pair")                                           \
     X(split, "a cut cluster becomes one again by itself")                                          \
+    X(split_day, "a cut of 24 h at N=1,000; long, so only when asked for by name")                 \
     X(split_repeated, "twenty partitions leave nothing behind")                                    \
     X(restart, "a node restarts under its name and address")                                       \
     X(restart_moved, "a node restarts under its name at another address")                          \

@@ -189,3 +189,10 @@ void pls_sim_scenario_split_repeated(pls_sim_report *report)
     }
     pls_sim_stage_close(&stage, report);
 }
+
+void pls_sim_scenario_split_day(pls_sim_report *report)
+{
+    static const split_case quick = {32, 16, 86400, 1, 5};
+    static const split_case whole = {1000, 500, 86400, 1, 6};
+    split_run(report, report->whole ? &whole : &quick);
+}

@@ -121,6 +121,7 @@ static void node_create(pls_sim_world *world, uint32_t node)
     n->clock_stopped_ns = 0;
     n->wake_ns = PLS_SIM_NEVER;
     n->busy_until_ns = 0;
+    n->turn_count = 0;
     pls_gossip_config config = world->setup.gossip;
     config.self = identity_of(world, node, name, address);
     config.seed = pls_rng_next(&world->rng);
@@ -266,6 +267,7 @@ void pls_sim_world_pause(pls_sim_world *world, uint32_t node)
 void pls_sim_world_resume(pls_sim_world *world, uint32_t node)
 {
     pls_assert(world->nodes[node].pause_count > 0);
+    world->nodes[node].turn_count = world->nodes[node].input_count;
     if (--world->nodes[node].pause_count == 0) {
         pls_sim_drive_catch_up(world, node);
     }

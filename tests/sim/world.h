@@ -28,6 +28,7 @@ typedef struct pls_sim_node {
     uint32_t input_head;
     uint32_t input_tail;
     uint32_t input_count;
+    uint32_t turn_count; /* packets that its loop reads before it does what is due */
     uint32_t address;
     uint32_t pause_count; /* pauses that hold it now */
     uint8_t side;
@@ -134,7 +135,7 @@ void pls_sim_world_leave(pls_sim_world *world, uint32_t node);
 /* From now on a node stands still: its input waits in its queue. Pauses add up. */
 void pls_sim_world_pause(pls_sim_world *world, uint32_t node);
 
-/* Ends one pause. The node first does what its clock says is due, then reads its queue. */
+/* Ends one pause. The node first reads its queue, then does what its clock says is due. */
 void pls_sim_world_resume(pls_sim_world *world, uint32_t node);
 
 /* Every input of the node takes this long to handle on average; 0 ends it. */
