@@ -59,8 +59,8 @@ typedef struct pls_gossip_config {
     uint64_t announce_interval_ns; /* 1 s */
     uint64_t dead_keep_ns;         /* 24 h */
     uint64_t left_keep_ns;         /* 1 h: longer than any straggler holds it alive */
-    uint64_t seeds_interval_ns;    /* 60 s: how often a seed that is no live member is tried again */
-    uint32_t isolated_probes;      /* 3: failed probes in a row that mean "I am cut off" */
+    uint64_t seeds_interval_ns; /* 60 s: how often a seed that is no live member is tried again */
+    uint32_t isolated_probes;   /* 3: failed probes in a row that mean "I am cut off" */
 
     /* Names. */
     uint64_t tombstone_keep_ns;  /* 1 h: longer than the slowest exchange */

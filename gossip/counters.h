@@ -15,6 +15,7 @@
     X(dropped_malformed, "packets or messages that do not follow the protocol")                    \
     X(dropped_oversized, "packets longer than the limit")                                          \
     X(dropped_self, "packets that claim to come from me")                                          \
+    X(dropped_early, "packets that came before join")                                              \
     X(dropped_kind, "messages of an unknown kind")                                                 \
     X(dropped_target, "pings that name another node")                                              \
     X(dropped_unknown, "accusations of members that I do not know")                                \

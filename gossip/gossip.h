@@ -16,10 +16,11 @@
  * comes in as `now_ns`, bytes through pls_gossip_receive, randomness from the seed; everything that
  * shall happen outside comes out of pls_gossip_next_action.
  *
- * The caller's loop: give an input (receive, a hint, a change) or, at pls_gossip_deadline, call
- * pls_gossip_advance; then drain the actions; then wait for the next input or the deadline. Every
- * input first does what is due at its own `now_ns`, so one clock serves all. `now_ns` is any
- * monotonic nanosecond clock; a call with an earlier time than before counts as the later one.
+ * The caller's loop: give the packets that have come, the hints and the changes; when the deadline
+ * has passed, call pls_gossip_advance; drain the actions; wait for the next input or the deadline.
+ * Only pls_gossip_advance does what is due, so a caller that comes late gives what waited for it
+ * first and blames nobody for it. `now_ns` is any monotonic nanosecond clock; a call with an
+ * earlier time than before counts as the later one.
  *
  * Every input may return PLS_ENOMEM: the instance stays valid, what could not be stored is counted
  * as dropped, and the protocol repairs it later as it repairs a lost packet.
@@ -159,18 +160,18 @@ typedef struct pls_gossip_view {
     uint32_t suspect_count;
     uint32_t dead_count;
     uint32_t left_count;
-    uint32_t queue_count;   /* subjects in the gossip queue */
-    uint32_t action_count;  /* not yet drained */
-    uint32_t probe_count;   /* under way, the scheduled one included */
-    uint32_t relay_count;   /* others' indirect pings under way */
-    uint32_t names_count;   /* of all owners, tombstones and hidden ones included */
-    uint32_t awareness;     /* Lifeguard's local health, 0 is best */
-    bool joined;            /* join was called */
-    bool leaving;           /* leave was called */
+    uint32_t queue_count;  /* subjects in the gossip queue */
+    uint32_t action_count; /* not yet drained */
+    uint32_t probe_count;  /* under way, the scheduled one included */
+    uint32_t relay_count;  /* others' indirect pings under way */
+    uint32_t names_count;  /* of all owners, tombstones and hidden ones included */
+    uint32_t awareness;    /* Lifeguard's local health, 0 is best */
+    bool joined;           /* join was called */
+    bool leaving;          /* leave was called */
     bool isolated;
-    uint64_t incarnation;   /* mine */
-    uint64_t digest;        /* equal on nodes whose live members and names are equal */
-    uint64_t memory_bytes;  /* held through the allocator, without a shared pool's */
+    uint64_t incarnation;  /* mine */
+    uint64_t digest;       /* equal on nodes whose live members and names are equal */
+    uint64_t memory_bytes; /* held through the allocator, without a shared pool's */
 } pls_gossip_view;
 
 pls_gossip_view pls_gossip_look(const pls_gossip *gossip);

@@ -31,7 +31,8 @@ typedef struct pls_identities pls_identities;
 
 /* What a pool knows of one member. Bytes are lent until the next call that may release it. */
 typedef struct pls_identity {
-    uint64_t key; /* hash of cluster-independent name, address and generation; the wire's short form */
+    uint64_t
+        key; /* hash of cluster-independent name, address and generation; the wire's short form */
     uint64_t generation;
     const char *name; /* not zero-terminated */
     const char *address;
@@ -63,6 +64,9 @@ void pls_identities_destroy(pls_identities *pool);
 PLS_MUST_USE pls_err pls_identities_acquire(pls_identities *pool, const pls_identity *identity,
                                             pls_member *member_out);
 
+/* Take one more reference on a held member. Threads: owner thread. */
+void pls_identities_hold(pls_identities *pool, pls_member member);
+
 /* Give one reference back. Threads: owner thread. */
 void pls_identities_release(pls_identities *pool, pls_member member);
 
@@ -71,6 +75,27 @@ pls_member pls_identities_find(const pls_identities *pool, uint64_t key);
 
 /* What a held member is. Owns: lends bytes until the last release. Threads: owner thread. */
 pls_identity pls_identities_get(const pls_identities *pool, pls_member member);
+
+/* The key alone. Threads: owner thread. */
+uint64_t pls_identities_key(const pls_identities *pool, pls_member member);
+
+/* Iterate over the held members of one name in no particular order: the one after `after`, the
+ * first when that is PLS_MEMBER_NONE. Threads: owner thread. */
+pls_member pls_identities_named(const pls_identities *pool, const char *name, uint32_t name_bytes,
+                                pls_member after);
+
+/* Remember what a member said of itself from `incarnation` on.
+ * Units:   `len` 0..PLS_META_BYTES_MAX.
+ * Errors:  PLS_EEXIST  it said something else in the same incarnation; nothing changed.
+ *          PLS_ENOMEM.
+ * Owns:    borrows `meta`, keeps a copy. Threads: owner thread. */
+PLS_MUST_USE pls_err pls_identities_set_meta(pls_identities *pool, pls_member member,
+                                             uint64_t incarnation, const void *meta, uint32_t len);
+
+/* What it said at `incarnation`. Owns: lends until the next set_meta or the last release.
+ * Threads: owner thread. */
+const void *pls_identities_meta(const pls_identities *pool, pls_member member, uint64_t incarnation,
+                                uint32_t *len_out);
 
 /* One more than the highest number given out so far. Threads: owner thread. */
 uint32_t pls_identities_limit(const pls_identities *pool);

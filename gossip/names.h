@@ -7,8 +7,8 @@
 /* The replicated names: every node holds every name. Each owner has a log of its own names, written
  * by the owner alone, ordered by version; others copy it by gossiped deltas and fill holes by
  * digest and suffix. Several owners of one name are replicas of one service. A unique name has one
- * winner everywhere: the earlier stamp of the registry's logical clock, then the lower key; a unique
- * registration wins over plain ones. Names of dead and left owners are hidden, not searched.
+ * winner everywhere: the earlier stamp of the registry's logical clock, then the lower key; a
+ * unique registration wins over plain ones. Names of dead and left owners are hidden, not searched.
  *
  * Threads: owner thread for every function; none blocks. */
 

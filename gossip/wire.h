@@ -31,10 +31,13 @@
     X(PLS_WIRE_ANNOUNCE, 9, "member, digest")                                                      \
     X(PLS_WIRE_DIGEST, 10, "digest")                                                               \
     X(PLS_WIRE_TREE, 11, "bucket count, 32-bit bucket hashes as bin")                              \
-    X(PLS_WIRE_LIST, 12, "bucket count, buckets as bin, first position, entries as bin")           \
+    X(PLS_WIRE_LIST, 12, "bucket count, set of buckets as bin, complete, entries as bin")          \
     X(PLS_WIRE_WANT, 13, "member keys as bin")                                                     \
-    X(PLS_WIRE_NAMES, 14, "owner key, generation floor, from, to, entries")                        \
-    X(PLS_WIRE_NAMES_PULL, 15, "owner key, floor, from")
+    X(PLS_WIRE_NAMES, 14, "owner key, floor, from, to, entries as bin")                            \
+    X(PLS_WIRE_NAMES_PULL, 15, "owner key, floor, from")                                           \
+    X(PLS_WIRE_ACCUSE, 16, "subject key, incarnation, accuser key")                                \
+    X(PLS_WIRE_RECORD, 17, "member")                                                               \
+    X(PLS_WIRE_SUFFIX, 18, "owner key, floor, from, to, complete, entries as bin")
 
 typedef enum pls_wire_kind {
 #define PLS_WIRE_ENUM(name, number, fields) name = number,
@@ -42,6 +45,24 @@ typedef enum pls_wire_kind {
 #undef PLS_WIRE_ENUM
         PLS_WIRE_KIND_COUNT
 } pls_wire_kind;
+
+/* An entry of LIST: key as 8 bytes, then msgpack incarnation, state, names version, names floor. */
+typedef enum pls_wire_state {
+    PLS_WIRE_STATE_LIVE = 1, /* alive or suspect: suspicion travels by gossip alone */
+    PLS_WIRE_STATE_DEAD = 3,
+    PLS_WIRE_STATE_LEFT = 4
+} pls_wire_state;
+
+/* An entry of NAMES: msgpack version counted from the delta's `from`, flags, name; without REMOVED
+ * also value; with UNIQUE also stamp. */
+typedef enum pls_wire_name_flags {
+    PLS_WIRE_NAME_UNIQUE = 1,
+    PLS_WIRE_NAME_REMOVED = 2
+} pls_wire_name_flags;
+
+/* Buckets that a digest is divided into: a power of two between these. */
+#define PLS_BUCKETS_MIN 8
+#define PLS_BUCKETS_MAX 256
 
 /* Bytes of one packet: no configuration may ask for more, no decoder looks at more. */
 #define PLS_PACKET_BYTES_MAX 65000
