@@ -30,12 +30,37 @@ ROOMS = {
 NODE_FACE = "node/pulsing.h"
 # Platform calls live in these files and nowhere else in the rooms (tests are free).
 PLATFORM_FILES: dict[str, set[str]] = {
-    "memory files": {"node/directory.c"},
-    "doorbells": set(),
-    "process handles": set(),
-    "processes": set(),
-    "sockets": {"node/control.c"},
-    "polling": set(),
+    "memory files": {
+        "shm/segment.c",
+        "node/directory.c",
+        "node/launch.c",
+        "node/options.c",
+        "node/requests.c",
+        "node/runtime.c",
+        "node/process/template.c",
+    },
+    "doorbells": {"shm/bell.c", "node/process/life_watch.c", "node/process/output.c"},
+    "process handles": {"node/launch.c", "node/process/handle.c"},
+    "processes": {"node/launch.c", "node/process/main.c", "node/process/template.c"},
+    "sockets": {
+        "node/address.c",
+        "node/attach_calls.c",
+        "node/control.c",
+        "node/launch.c",
+        "node/process/node.c",
+        "node/process/template.c",
+        "node/process/workers.c",
+    },
+    "polling": {
+        "shm/bell.c",
+        "node/attach_calls.c",
+        "node/launch.c",
+        "node/process/handle.c",
+        "node/process/loop.c",
+        "node/process/main.c",
+        "node/process/output.c",
+        "python/wait.c",
+    },
 }
 PLATFORM_CALLS = {
     "memory files": ("memfd_create", "mmap", "munmap", "mremap", "fallocate", "ftruncate"),
@@ -232,7 +257,7 @@ def check_lengths(source: Source) -> Iterator[Finding]:
 
 
 PROTOTYPE = re.compile(
-    r"(?!typedef|static|return)[A-Za-z_][^;{}=#]*?\b(pls_\w+)\s*\([^;{}]*\)[^;{}()]*;"
+    r"(?!typedef|static|return)[A-Za-z_][^;{}=#]*?\b((?:pls|pulsing)_\w+)\s*\([^;{}]*\)[^;{}()]*;"
 )
 
 
