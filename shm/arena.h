@@ -53,6 +53,14 @@ typedef struct pls_arena_stats {
     uint64_t corrupt_total;  /* returns that no correct receiver makes; ignored */
 } pls_arena_stats;
 
+/* Which bytes of a block, and who gets to read them. */
+typedef struct pls_arena_loan {
+    uint64_t offset;
+    uint64_t len;
+    uint32_t slot;
+    uint32_t epoch;
+} pls_arena_loan;
+
 /* Make the arena of the process that owns `inbox`. One per inbox.
  * Errors:  PLS_ENOMEM.
  * Owns:    borrows `inbox` until destroy, `config` for the call; gives `arena_out`.
@@ -84,12 +92,11 @@ void pls_arena_unhold(pls_arena *arena, pls_block *block);
 
 /* Lend bytes of a held block to one receiver. Lend, reserve and commit in one go: a lease of a
  * message that was never committed must be taken back with pls_arena_revoke().
- * Units:   [offset, offset + len) inside the block, `len` >= 1.
+ * Units:   `loan` inside the block, its `len` >= 1.
  * Errors:  PLS_EFULL    no lease cell is free; collect and try again. PLS_ENOMEM.
- * Owns:    gives the receiver a lease, described by `*descriptor_out`.
+ * Owns:    borrows `loan`; gives the receiver a lease, described by `*descriptor_out`.
  * Threads: owner thread; may block in the kernel. */
-PLS_MUST_USE pls_err pls_arena_lend(pls_arena *arena, pls_block *block, uint64_t offset,
-                                    uint64_t len, uint32_t slot, uint32_t epoch,
+PLS_MUST_USE pls_err pls_arena_lend(pls_arena *arena, pls_block *block, const pls_arena_loan *loan,
                                     pls_descriptor *descriptor_out);
 
 /* Take back a lease whose descriptor no receiver has ever seen.

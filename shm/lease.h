@@ -75,8 +75,10 @@ void pls_views_owner_dead(pls_views *views, uint32_t slot, uint32_t epoch);
  * Threads: owner thread; may block in the kernel. */
 void pls_views_sweep(pls_views *views);
 
-/* Open leases, and mapped segments. Threads: owner thread; never blocks. */
+/* Leases that are open. Threads: owner thread; never blocks. */
 uint64_t pls_views_open_count(const pls_views *views);
+
+/* Segments that are mapped. Threads: owner thread; never blocks. */
 uint64_t pls_views_mapped_count(const pls_views *views);
 
 /* Whether the table's whole invariant holds. Threads: owner thread; never blocks. */

@@ -113,7 +113,7 @@ void pls_peer_ring_dead(pls_peer *peer, uint32_t dead_slot)
     (void)pls_bell_ring(header, header->dead, dead_slot, peer->eventfd);
 }
 
-void pls_peer_wake(pls_peer *peer)
+void pls_peer_wake(const pls_peer *peer)
 {
     (void)pls_bell_signal(pls_peer_header(peer), peer->eventfd);
 }

@@ -53,7 +53,7 @@ void pls_peer_ring_dead(pls_peer *peer, uint32_t dead_slot);
 
 /* Wake the peer if it sleeps or is about to, with no bit set.
  * Threads: any thread; never blocks. */
-void pls_peer_wake(pls_peer *peer);
+void pls_peer_wake(const pls_peer *peer);
 
 /* For the outbox: the descriptor of the inbox, -1 after pls_peer_memfd_close().
  * Owns:    lends until then. Threads: owner thread; never blocks. */
