@@ -8,6 +8,7 @@ of the pickle. `pack_exception` and `unpack_exception` split an exception into p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
@@ -15,9 +16,12 @@ import sys
 import threading
 import traceback
 import types
-from typing import Any, Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _PROTOCOL = 5
+
+_RECURSION_LIMIT = 6000
 
 # Replies keep the end of a long traceback: the place where it happened.
 _TRACEBACK_CHARS_MAX = 64 * 1024
@@ -240,18 +244,53 @@ def dumps(
             "key refuse: set one with SystemConfig.with_cluster_key(...), or send plain values and arrays"
         )
     try:
-        return _run(_PlainPickler, obj, buffers, specials, dump_special)
-    except Exception as error:
-        if _is_codec_error(error):
-            raise
-    # Code that has to travel, or what cloudpickle alone knows how to pickle.
+        return _dump(obj, buffers, specials, dump_special)
+    except RecursionError as error:
+        try:
+            with _deeper():
+                return _dump(obj, buffers, specials, dump_special)
+        except RecursionError:
+            raise _codec_error(
+                f"an object of type '{type_name(type(obj))}' cannot be sent: it is nested too deeply for pickle; "
+                "send it in flatter form, as a list of its parts for one"
+            ) from error
+
+
+def _dump(obj: Any, buffers: list[Any], specials: tuple[type, ...], dump_special: Any) -> bytes:
     buffers.clear()
+    if not _module_by_value(getattr(type(obj), "__module__", None)):
+        try:
+            return _run(_PlainPickler, obj, buffers, specials, dump_special)
+        except RecursionError:
+            raise
+        except Exception as error:
+            if _is_codec_error(error):
+                raise
+        buffers.clear()
+    # Code that has to travel, or what cloudpickle alone knows how to pickle.
     try:
         return _run(_value_pickler_class(), obj, buffers, specials, dump_special)
+    except RecursionError:
+        raise
     except Exception as error:
+        # cloudpickle dresses up a RecursionError as a PicklingError.
+        if isinstance(error.__cause__, RecursionError):
+            raise error.__cause__ from None
         if _is_codec_error(error):
             raise
         raise _refusal(obj, error) from error
+
+
+@contextlib.contextmanager
+def _deeper() -> Iterator[None]:
+    """Room for structures that the ordinary limit is too small for; the C pickler's frames are small, and
+    this many of them fit into an 8 MiB stack several times over."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def loads(data: Any, buffers: list[Any], load_special: Callable[[bytes], Any]) -> Any:

@@ -23,10 +23,12 @@ def sources() -> list[str]:
     return [*sorted(here), *(str(ROOT / "base" / name) for name in ("assert.c", "rng.c")), str(ROOT / "tests/python/codec_harness.c")]
 
 
-def build(directory: str | os.PathLike[str], sanitize: bool = False) -> pathlib.Path:
-    """Compiles into `directory` unless what is there is newer than every source."""
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    target = pathlib.Path(directory) / f"codec_harness{suffix}"
+def build(sanitize: bool = False) -> pathlib.Path:
+    """Compiles below build/, unless what is there is newer than every source."""
+    folder = f"codec-{sys.implementation.cache_tag}" + ("-asan" if sanitize else "")
+    directory = ROOT / "build" / folder
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"codec_harness{sysconfig.get_config_var('EXT_SUFFIX')}"
     inputs = sources() + glob.glob(str(ROOT / "python" / "codec*.h"))
     if target.exists() and all(os.path.getmtime(one) < target.stat().st_mtime for one in inputs):
         return target
@@ -40,9 +42,10 @@ def build(directory: str | os.PathLike[str], sanitize: bool = False) -> pathlib.
         sysconfig.get_path("include"),
         *sources(),
         "-o",
-        str(target),
+        f"{target}.{os.getpid()}",
     ]
     subprocess.run(command, check=True)
+    os.replace(f"{target}.{os.getpid()}", target)
     return target
 
 
@@ -50,16 +53,16 @@ def pulsing_package() -> None:
     """Makes `pulsing._pickling` importable where the extension itself is not built: the codec needs
     two of the package's Python files and nothing else of it."""
     try:
-        import pulsing  # noqa: F401
+        import pulsing._pickling  # noqa: F401
     except ImportError:
         package = types.ModuleType("pulsing")
         package.__path__ = [str(ROOT / "python" / "pulsing")]
         sys.modules["pulsing"] = package
 
 
-def load(path: pathlib.Path) -> types.ModuleType:
+def load(sanitize: bool = False) -> types.ModuleType:
     pulsing_package()
-    spec = importlib.util.spec_from_file_location("codec_harness", path)
+    spec = importlib.util.spec_from_file_location("codec_harness", build(sanitize))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
