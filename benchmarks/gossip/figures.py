@@ -64,8 +64,8 @@ def _false_deaths():
                          "none below 16 [P] Lifeguard figure 1"))
             rows.append(("  at healthy nodes", f"overload.{how}.{count}_of_100.at_healthy",
                          (AT_MOST, 0) if count <= 16 else None, "none below 32 [P]"))
-            rows.append(("  plain SWIM, the same seeds", f"overload.{how}.{count}_of_100.plain_swim",
-                         None, "from 1 node on [P]"))
+            rows.append(("  plain SWIM, the same seeds",
+                         f"overload.{how}.{count}_of_100.plain_swim", None, "from 1 node on [P]"))
     for percent, limit, anchor in ((0, 19, "14.5 [M] model"), (10, 25, "21-22 [M]"),
                                    (30, 30, "24-27 [M]"), (50, 40, "37 [M]")):
         name = f"mass_kill.1000.{percent}_percent"
@@ -122,8 +122,8 @@ def _together():
             ("8.1_7.90000_s", 3)]
     for cut, limit in cuts:
         nodes, sides, seconds = cut.split(".")
-        rows.append((f"Heal, N={nodes}, {sides.replace('_', '/')}, cut of {seconds[:-2]} s, max (s)",
-                     f"split.{cut}.max", (AT_MOST, limit),
+        text = f"Heal, N={nodes}, {sides.replace('_', '/')}, cut of {seconds[:-2]} s, max (s)"
+        rows.append((text, f"split.{cut}.max", (AT_MOST, limit),
                      "2.1 (128), 3.5 (1,000) [M] model; within 30 s only [P] memberlist"))
     for after in ("0.1", "5.0", "60.0"):
         rows.append((f"Restart after {after} s, known everywhere (s)", f"restart.after_{after}_s",

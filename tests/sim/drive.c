@@ -102,6 +102,25 @@ static void connection_note(pls_sim_world *world, uint32_t from, uint32_t to, bo
     }
 }
 
+/* A living host where nobody listens refuses the connection that a packet needs. */
+static void refusal(pls_sim_world *world, uint32_t from, const pls_action *action)
+{
+    if (world->connected == NULL || action->member >= world->truth_count) {
+        return;
+    }
+    uint32_t subject = world->truths[action->member].node;
+    if (subject == PLS_SIM_NOBODY || !world->nodes[subject].host_lives) {
+        return;
+    }
+    const pls_sim_net *net = &world->net;
+    uint8_t here = world->nodes[from].side;
+    uint8_t there = world->nodes[subject].side;
+    if ((net->cut[here] >> there & 1) == 0 && (net->cut[there] >> here & 1) == 0) {
+        pls_sim_heap_push(&world->heap, world->now_ns + BROKEN_AFTER_NS, PLS_SIM_EVENT_REFUSED,
+                          from, action->member);
+    }
+}
+
 static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
 {
     pls_sim_traffic *traffic = &world->traffic;
@@ -112,6 +131,7 @@ static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
     trace_bytes(world, action->bytes, action->len);
     uint32_t to = address < world->address_count ? world->address_node[address] : PLS_SIM_NOBODY;
     if (to == PLS_SIM_NOBODY) {
+        refusal(world, from, action);
         traffic->packets_unheard++;
         traffic->bytes_unheard += action->len;
         return;

@@ -109,14 +109,26 @@ static pls_identity identity_of(const pls_sim_world *world, uint32_t node, char 
     return identity;
 }
 
-/* Makes the instance of a stopped node; it has not joined yet. */
-static void node_create(pls_sim_world *world, uint32_t node)
+/* Gives a stopped node its next generation. */
+static void node_acquire(pls_sim_world *world, uint32_t node)
 {
     pls_sim_node *n = &world->nodes[node];
     pls_assert(n->gossip == NULL);
     char name[32];
     char address[32];
     n->generation++;
+    pls_identity identity = identity_of(world, node, name, address);
+    pls_err err = pls_identities_acquire(world->pool, &identity, &n->self);
+    pls_assert(err == PLS_OK);
+    truth_set(world, n->self, node, pls_identity_key(&identity));
+}
+
+/* Makes the instance of a node that has acquired its generation; it has not joined yet. */
+static void node_create(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    char name[32];
+    char address[32];
     n->clock_offset_ns = pls_rng_next(&world->rng) % CLOCK_OFFSET_NS_MAX;
     n->clock_stopped_ns = 0;
     n->wake_ns = PLS_SIM_NEVER;
@@ -125,10 +137,8 @@ static void node_create(pls_sim_world *world, uint32_t node)
     pls_gossip_config config = world->setup.gossip;
     config.self = identity_of(world, node, name, address);
     config.seed = pls_rng_next(&world->rng);
-    pls_err err = pls_identities_acquire(world->pool, &config.self, &n->self);
-    pls_assert(err == PLS_OK);
-    truth_set(world, n->self, node, pls_identity_key(&config.self));
-    err = pls_gossip_create(&config, world->pool, pls_sim_world_clock(world, node), &n->gossip);
+    pls_err err =
+        pls_gossip_create(&config, world->pool, pls_sim_world_clock(world, node), &n->gossip);
     pls_assert(err == PLS_OK);
     world->address_node[n->address] = node;
     world->running_count++;
@@ -143,6 +153,7 @@ void pls_sim_world_start(pls_sim_world *world, uint32_t node)
     pls_seed seeds[PLS_SEEDS_MAX];
     uint32_t seed_count = world->setup.seed_count;
     pls_assert(seed_count <= PLS_SEEDS_MAX);
+    node_acquire(world, node);
     node_create(world, node);
     for (uint32_t i = 0; i < seed_count; i++) {
         seeds[i].address_bytes = (uint32_t)snprintf(
@@ -170,6 +181,9 @@ static void node_learn_all(pls_sim_world *world, uint32_t node)
 
 void pls_sim_world_start_acquainted(pls_sim_world *world)
 {
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        node_acquire(world, i);
+    }
     for (uint32_t i = 0; i < world->node_count; i++) {
         node_create(world, i);
     }
@@ -203,8 +217,11 @@ void pls_sim_world_crash(pls_sim_world *world, uint32_t node, bool host_lives)
     if (n->gossip == NULL) {
         return;
     }
-    if (world->connected != NULL && host_lives) {
-        peers_notice(world, node);
+    if (world->connected != NULL) {
+        n->host_lives = host_lives;
+        if (host_lives) {
+            peers_notice(world, node);
+        }
     }
     if (world->checker != NULL) {
         pls_sim_check_stopped(world->checker, node);

@@ -32,7 +32,8 @@ typedef struct pls_sim_node {
     uint32_t address;
     uint32_t pause_count; /* pauses that hold it now */
     uint8_t side;
-    bool odd; /* marked by a measurement: a slow node, a victim */
+    bool host_lives; /* while it does not run: its host refuses connections */
+    bool odd;        /* marked by a measurement: a slow node, a victim */
 } pls_sim_node;
 
 /* What is true of the identity behind a member number, whoever believes what. */
