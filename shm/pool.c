@@ -325,6 +325,10 @@ static pls_err small_alloc(pls_pool *pool, uint64_t bytes, pls_pool_block **bloc
         while (segment_bytes < 2 * block_bytes) {
             segment_bytes *= 2;
         }
+        err = budget_take(pool, block_bytes);
+        if (err != PLS_OK) {
+            return err;
+        }
         err = segment_make(pool, class_index, segment_bytes,
                            (uint32_t)(segment_bytes / block_bytes), &segment);
         if (err != PLS_OK) {
@@ -340,7 +344,9 @@ static pls_err small_alloc(pls_pool *pool, uint64_t bytes, pls_pool_block **bloc
         err = block_make(pool, segment, block_bytes);
     }
     if (err != PLS_OK) {
-        if (segment->live == 0) {
+        if (fresh) {
+            segment_retire(pool, segment);
+        } else if (was_warm) {
             warm_insert(pool, segment);
         }
         return err;

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,10 +69,13 @@ START_TEST(test_populated_memory_is_filled_without_page_faults)
         pls_segment_map(&segment, segment.fd, 0, bytes, PLS_SEGMENT_WRITE | PLS_SEGMENT_HUGE),
         PLS_OK);
     ck_assert_int_eq(pls_segment_populate(&segment, 0, bytes), PLS_OK);
+    int zeros = open("/dev/zero", O_RDONLY);
     ck_assert_int_eq(getrusage(RUSAGE_SELF, &before), 0);
-    memset(segment.base, 1, bytes);
+    /* Filled by the kernel, so that a sanitizer's shadow of this memory takes no faults. */
+    ck_assert_int_eq(syscall(SYS_read, zeros, segment.base, bytes), (long)bytes);
     ck_assert_int_eq(getrusage(RUSAGE_SELF, &after), 0);
     ck_assert_int_lt(after.ru_minflt - before.ru_minflt, 64);
+    close(zeros);
     pls_segment_detach(&segment);
 }
 END_TEST
