@@ -162,8 +162,8 @@ void pls_attach_close(pls_attach *attach, bool abrupt)
     if (!abrupt && !attach->closed && attach->pid == getpid()) {
         pls_control_packet packet = {.type = PLS_CONTROL_DETACH};
         /* If it does not go out, the node waits for the process's end instead. */
-        (void)pls_attach_send(attach, &packet);
-        (void)pls_packet_queue_flush(&attach->outgoing, attach->fd);
+        (void)!pls_attach_send(attach, &packet);
+        (void)!pls_packet_queue_flush(&attach->outgoing, attach->fd);
     }
     close(attach->fd);
     attach_destroy(attach);

@@ -127,8 +127,9 @@ bool pls_attach_wants_write(const pls_attach *attach);
  * Threads: owner thread; never blocks. */
 PLS_MUST_USE pls_err pls_attach_poll(pls_attach *attach, pls_attach_event *event_out);
 
-/* The inbox and the bell of another process.
- * Errors:  PLS_EDEAD  it is dying, dead or gone; PLS_ECLOSED, PLS_ETIMEDOUT, PLS_EFDLIMIT.
+/* The inbox and the bell of another process; also of a dead one until its death has been acknowledged
+ * by all.
+ * Errors:  PLS_EDEAD  long gone, or it has not joined yet; PLS_ECLOSED, PLS_ETIMEDOUT, PLS_EFDLIMIT.
  * Owns:    gives both descriptors. Threads: owner thread; may block 5 s. */
 PLS_MUST_USE pls_err pls_attach_peer_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                          pls_attach_peer *peer_out);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_NODE_PROCESS_WORKERS_H
+#define PLS_NODE_PROCESS_WORKERS_H
+
+#include "node/control_data.h"
+#include "node/process/client.h"
+#include "node/process/loop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Workers: which one takes the next actor, starting them, and ending them. */
+
+/* How a placement ends. */
+typedef struct pls_placed {
+    pls_err status;
+    pls_client *worker; /* PLS_OK: it has joined */
+    const char *text;   /* else why, for people */
+    size_t text_bytes;
+} pls_placed;
+
+/* Who waits for a worker: a client's request, or the rebuilding of an actor. */
+typedef struct pls_place_waiter {
+    void (*done)(pls_node *node, const struct pls_place_waiter *waiter, const pls_placed *placed);
+    pls_request_key asker;
+    uint64_t actor;
+} pls_place_waiter;
+
+/* From the notice to SIGKILL, where nobody says otherwise. */
+#define PLS_DRAIN_TIMEOUT_MS 5000
+
+#define PLS_PLACE_WAITERS_MAX 65536
+
+struct pls_worker {
+    pls_client *client;
+    uint32_t index; /* PLS_WORKER_INDEX_NONE: dedicated */
+    bool ready;
+    bool stopping;
+    uint32_t source; /* of its output */
+    bool has_source;
+    pls_place_waiter *waiters;
+    uint32_t waiter_count;
+    uint32_t waiter_room;
+    /* Placed here and not yet visible in the directory's count. */
+    uint32_t placed_count;
+    uint32_t counted_actors;
+    uint64_t placed_ns;
+    pls_alarm start_alarm;
+    pls_alarm stop_alarm;
+    pls_request_key stop_asker;
+    bool stop_asked;
+};
+
+/* Finds or starts a worker; `done` is called once, perhaps before this returns. `wire` counts for a
+ * worker that is started for it. `prefer` (or NULL) wins among numbered workers that are ready. */
+void pls_workers_place(pls_node *node, pls_place_kind kind, uint32_t index,
+                       const pls_place_wire *wire, const pls_place_waiter *waiter,
+                       pls_client *prefer);
+
+/* Forgets the waiters of one request. */
+void pls_workers_cancel(pls_node *node, pls_request_key asker);
+
+/* A worker has joined: answers those who waited. */
+void pls_worker_joined(pls_worker *worker);
+
+/* A worker will not run again: its index is free for another. */
+void pls_worker_dying(pls_worker *worker);
+
+/* A worker is gone: fails those who waited, keeps its last lines, frees. */
+void pls_worker_gone(pls_worker *worker);
+
+/* Asks one to leave, and kills it after `timeout_ms` (0: at once). */
+void pls_worker_stop(pls_worker *worker, uint32_t timeout_ms);
+
+/* SIGKILL to all. */
+void pls_workers_kill(pls_node *node);
+
+#endif

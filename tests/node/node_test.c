@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/node/world.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+START_TEST(test_launch_without_workers_attaches_and_ends)
+{
+    world w;
+    pls_node_options options = world_options(0);
+    world_begin(&w, &options);
+    const pls_attach_info *info = pls_attach_info_of(w.attach);
+    ck_assert_uint_eq(info->slot, 1);
+    ck_assert_uint_eq(info->epoch, 1);
+    ck_assert_uint_eq(info->node_pid, w.node.pid);
+    ck_assert_uint_eq(info->attached_count, 0);
+    ck_assert_str_eq(info->node_name, "world");
+    ck_assert_int_eq(pls_directory_state(info->directory, 1, 1), PLS_SLOT_ALIVE);
+    ck_assert_int_eq(pls_directory_state(info->directory, 0, 1), PLS_SLOT_ALIVE);
+    world_end(&w);
+}
+END_TEST
+
+START_TEST(test_place_starts_a_worker_that_joins)
+{
+    world w;
+    pls_attach_event event;
+    pls_attach_peer peer;
+    pls_node_options options = world_options(2);
+    world_begin(&w, &options);
+    ck_assert_int_eq(world_place(&w, PLS_PLACE_LEAST_LOADED, 0, &event), PLS_OK);
+    ck_assert_uint_eq(event.number, 0);
+    ck_assert_int_eq(pls_attach_peer_get(w.attach, event.slot, event.epoch, &peer), PLS_OK);
+    close(peer.inbox_fd);
+    close(peer.bell_fd);
+    ck_assert_int_eq(pls_attach_peer_get(w.attach, event.slot, event.epoch + 1, &peer), PLS_EDEAD);
+    world_end(&w);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("node.node");
+    TCase *tcase = tcase_create("node");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, test_launch_without_workers_attaches_and_ends);
+    tcase_add_test(tcase, test_place_starts_a_worker_that_joins);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
