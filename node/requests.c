@@ -7,6 +7,7 @@
 #include "node/control_data.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -118,7 +119,7 @@ pls_err pls_attach_output_tail(pls_attach *attach, uint32_t slot, uint32_t epoch
 
 static pls_err memfd_with(const void *bytes, size_t len, int *fd_out)
 {
-    int fd = memfd_create("pulsing-spec", MFD_CLOEXEC);
+    int fd = memfd_create("pulsing-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) {
         return pls_err_from_errno(errno);
     }
@@ -131,6 +132,12 @@ static pls_err memfd_with(const void *bytes, size_t len, int *fd_out)
             return err;
         }
         done += n > 0 ? (size_t)n : 0;
+    }
+    /* It goes on to other processes, which may rely on its length. */
+    if (fcntl(fd, F_ADD_SEALS, PLS_CONTROL_SPEC_SEALS) != 0) {
+        pls_err err = pls_err_from_errno(errno);
+        close(fd);
+        return err;
     }
     *fd_out = fd;
     return PLS_OK;

@@ -28,12 +28,6 @@ bool pls_restarts_where(pls_restarts *restarts, uint64_t actor, pls_client_key *
 /* Serves RESTART_REGISTER. */
 void pls_restarts_serve_register(pls_client *client, pls_control_packet *packet);
 
-/* Registers, or changes, an actor's policy.
- * Errors:  PLS_EDEAD  it lives nowhere; PLS_EFULL, PLS_ENOMEM.
- * Owns:    takes `spec` (heap) also on failure. */
-PLS_MUST_USE pls_err pls_restarts_register(pls_restarts *restarts, uint64_t actor,
-                                           const pls_restart_options *options, uint8_t *spec);
-
 /* Forgets an actor; false: it was not there. */
 bool pls_restarts_forget(pls_restarts *restarts, uint64_t actor);
 

@@ -155,7 +155,7 @@ static void serve_place(pls_client *client, pls_control_packet *packet)
     pls_place_waiter waiter = {.done = placed_answer,
                                .asker = {pls_client_key_of(client), packet->request}};
     pls_workers_place(client->node, (pls_place_kind)packet->flags, (uint32_t)packet->number, &wire,
-                      &waiter, NULL);
+                      &waiter);
 }
 
 static void serve_actor_find(pls_client *client, pls_control_packet *packet)

@@ -264,17 +264,11 @@ static void place_on(pls_node *node, pls_worker *worker, const pls_place_waiter 
 }
 
 void pls_workers_place(pls_node *node, pls_place_kind kind, uint32_t index,
-                       const pls_place_wire *wire, const pls_place_waiter *waiter,
-                       pls_client *prefer)
+                       const pls_place_wire *wire, const pls_place_waiter *waiter)
 {
     uint32_t workers_max = node->settings.options.workers_max;
     if (node->leave.stage != PLS_LEAVE_NOT) {
         fail(node, waiter, PLS_ECLOSED, "the system is shutting down");
-        return;
-    }
-    if (prefer != NULL && prefer->worker != NULL && prefer->worker->ready &&
-        prefer->stage == PLS_CLIENT_JOINED && !prefer->worker->stopping) {
-        place_on(node, prefer->worker, waiter);
         return;
     }
     if (kind == PLS_PLACE_INDEX && index >= workers_max) {
@@ -351,7 +345,7 @@ void pls_worker_dying(pls_worker *worker)
     if (worker->client->detached && worker->stop_alarm.place == 0 && node->loop != NULL) {
         /* It has left in order and should exit by itself. */
         (void)!pls_loop_alarm(node->loop, &worker->stop_alarm,
-                             pls_loop_now_ns() + drain_timeout_ms(node) * PLS_NS_PER_MS);
+                              pls_loop_now_ns() + drain_timeout_ms(node) * PLS_NS_PER_MS);
     }
 }
 

@@ -52,10 +52,9 @@ struct pls_worker {
 };
 
 /* Finds or starts a worker; `done` is called once, perhaps before this returns. `wire` counts for a
- * worker that is started for it. `prefer` (or NULL) wins among numbered workers that are ready. */
+ * worker that is started for it. */
 void pls_workers_place(pls_node *node, pls_place_kind kind, uint32_t index,
-                       const pls_place_wire *wire, const pls_place_waiter *waiter,
-                       pls_client *prefer);
+                       const pls_place_wire *wire, const pls_place_waiter *waiter);
 
 /* Forgets the waiters of one request. */
 void pls_workers_cancel(pls_node *node, pls_request_key asker);
