@@ -68,6 +68,7 @@ struct pls_sink {
     pls_codec *codec; /* set by the encode calls */
     unsigned flags;
     unsigned depth;
+    unsigned nesting; /* streams inside of pickles inside of streams ... */
     uint32_t buffer_count;
     uint32_t buffer_capacity;
     size_t buffers_bytes; /* of the packed region so far */
@@ -117,6 +118,7 @@ struct pls_source {
     pls_codec *codec;    /* set by the decode calls */
     unsigned flags;
     unsigned depth;
+    unsigned nesting;
     uint32_t buffer_index; /* of the next out-of-band buffer, and where it begins in the region */
     size_t buffer_offset;
     size_t

@@ -153,6 +153,17 @@ static int dtype_index(const struct pls_codec_numpy *numpy, PyObject *dtype)
     return -1;
 }
 
+static int item_size(pls_codec *codec, PyObject *dtype, size_t *bytes_out)
+{
+    PyObject *size = PyObject_GetAttr(dtype, codec->strings[PLS_STRING_ITEMSIZE]);
+    if (size == NULL) {
+        return -1;
+    }
+    *bytes_out = PyLong_AsSize_t(size);
+    Py_DECREF(size);
+    return *bytes_out == (size_t)-1 ? -1 : 0;
+}
+
 /* What np.dtype() is asked to read when the text comes from a peer: byte order, kind, size, and for
  * dates a unit: "<f8", ">U12", "<M8[25us]". Nothing else, since np.dtype() accepts a language of
  * its own. */
@@ -243,16 +254,12 @@ static PyObject *take_dtype(pls_codec *codec, pls_source *source, size_t *item_b
         return NULL;
     }
     PyObject *dtype = PyObject_CallFunction(codec->numpy->dtype, "s", text);
-    PyObject *size =
-        dtype != NULL ? PyObject_GetAttr(dtype, codec->strings[PLS_STRING_ITEMSIZE]) : NULL;
-    if (size == NULL) {
+    if (dtype == NULL || item_size(codec, dtype, item_bytes_out) != 0) {
         Py_XDECREF(dtype);
         PyErr_Clear();
         pls_codec_fail(codec, "numpy does not know the dtype '%s'", text);
         return NULL;
     }
-    *item_bytes_out = PyLong_AsSize_t(size);
-    Py_DECREF(size);
     return dtype;
 }
 
@@ -311,6 +318,27 @@ static int put_array(pls_codec *codec, PyObject *array, pls_sink *sink)
     return rc != 0 ? rc : pls_ext_end(sink, mark);
 }
 
+static int put_scalar_item(pls_codec *codec, PyObject *scalar, PyObject *dtype, pls_sink *sink)
+{
+    size_t item_bytes;
+    int rc = item_size(codec, dtype, &item_bytes);
+    if (rc == 0 && item_bytes == 0) {
+        return PLS_PUT_FOREIGN; /* numpy gives an empty item one character in memory */
+    }
+    rc = rc != 0 ? rc : put_dtype(codec, dtype, sink);
+    if (rc != 0) {
+        return rc;
+    }
+    PyObject *bytes = PyObject_CallMethodNoArgs(scalar, codec->strings[PLS_STRING_TOBYTES]);
+    if (bytes == NULL || !PyBytes_Check(bytes)) {
+        Py_XDECREF(bytes);
+        return -1;
+    }
+    rc = pls_put_buffer(sink, bytes, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    Py_DECREF(bytes);
+    return rc;
+}
+
 static int put_scalar(pls_codec *codec, PyObject *scalar, pls_sink *sink)
 {
     size_t begin = pls_sink_len(sink);
@@ -320,20 +348,8 @@ static int put_scalar(pls_codec *codec, PyObject *scalar, pls_sink *sink)
         return rc;
     }
     PyObject *dtype = PyObject_GetAttr(scalar, codec->strings[PLS_STRING_DTYPE]);
-    rc = dtype == NULL ? -1 : put_dtype(codec, dtype, sink);
+    rc = dtype == NULL ? -1 : put_scalar_item(codec, scalar, dtype, sink);
     Py_XDECREF(dtype);
-    PyObject *bytes = NULL;
-    if (rc == 0) {
-        bytes = PyObject_CallMethodNoArgs(scalar, codec->strings[PLS_STRING_TOBYTES]);
-        rc = bytes == NULL || !PyBytes_Check(bytes) ? -1 : 0;
-    }
-    if (rc == 0 && PyBytes_GET_SIZE(bytes) == 0) {
-        rc = PLS_PUT_FOREIGN; /* numpy would give an empty item one character */
-    }
-    if (rc == 0) {
-        rc = pls_put_buffer(sink, bytes, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
-    }
-    Py_XDECREF(bytes);
     if (rc == PLS_PUT_FOREIGN) {
         pls_ext_end(sink, mark);
         sink->at = sink->begin + begin;
@@ -482,6 +498,10 @@ static PyObject *take_scalar(pls_codec *codec, pls_source *source, PyObject *dty
     PyObject *none = PyTuple_New(0);
     PyObject *array = none != NULL ? array_over(codec, &found, none, dtype, 'C') : NULL;
     PyObject *scalar = array != NULL ? PyObject_GetItem(array, none) : NULL;
+    if (array != NULL && scalar == NULL && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        pls_codec_fail(codec, "a numpy value has impossible content");
+    }
     Py_XDECREF(array);
     Py_XDECREF(none);
     return scalar;

@@ -9,12 +9,18 @@
 
 #define BRIDGE_NAME "pulsing.codec.bridge"
 
+/* A special object whose content is pickled, with special objects in that pickle, and so on: each
+ * of these levels can take PLS_CODEC_DEPTH_MAX levels of the C stack, and an object that holds
+ * itself would go on. */
+#define NESTING_MAX 4
+
 /* What a callable given to Python knows. Python may keep the callable; `codec` is NULL once the
  * call is over. */
 typedef struct bridge {
     pls_codec *codec;
     void *context;
     unsigned flags;
+    unsigned nesting;
 } bridge;
 
 static void bridge_free(PyObject *capsule)
@@ -29,14 +35,13 @@ static PyMethodDef BRIDGE_DUMP = {"dump", bridge_dump, METH_O, NULL};
 static PyMethodDef BRIDGE_LOAD = {"load", bridge_load, METH_O, NULL};
 
 /* A callable over a new capsule; gives both. */
-static PyObject *bridge_make(pls_codec *codec, void *context, unsigned flags, PyMethodDef *method,
-                             PyObject **capsule_out)
+static PyObject *bridge_make(bridge content, PyMethodDef *method, PyObject **capsule_out)
 {
     bridge *made = PyMem_Malloc(sizeof *made);
     if (made == NULL) {
         return PyErr_NoMemory();
     }
-    *made = (bridge){codec, context, flags};
+    *made = content;
     PyObject *capsule = PyCapsule_New(made, BRIDGE_NAME, bridge_free);
     if (capsule == NULL) {
         PyMem_Free(made);
@@ -66,25 +71,28 @@ static bridge *bridge_open(PyObject *capsule)
         PyErr_SetString(PyExc_RuntimeError, "used after the message was done");
         return NULL;
     }
+    if (open != NULL && open->nesting >= NESTING_MAX) {
+        PyErr_SetString(PyExc_RecursionError, "messages inside of messages are nested too deeply");
+        return NULL;
+    }
     return open;
 }
 
 static PyObject *bridge_dump(PyObject *capsule, PyObject *object)
 {
     const bridge *open = bridge_open(capsule);
-    /* A message that holds itself would come here without end. */
-    if (open == NULL || Py_EnterRecursiveCall(" while a message was written")) {
+    if (open == NULL) {
         return NULL;
     }
     pls_sink sink;
     pls_sink_init(&sink, NULL, 0, open->flags | PLS_CODEC_NO_BUFFERS, open->context, NULL, NULL);
+    sink.nesting = open->nesting + 1;
     PyObject *bytes = NULL;
     if (pls_codec_encode(open->codec, object, &sink) == 0) {
         bytes =
             PyBytes_FromStringAndSize((const char *)sink.begin, (Py_ssize_t)pls_sink_len(&sink));
     }
     pls_sink_fini(&sink);
-    Py_LeaveRecursiveCall();
     return bytes;
 }
 
@@ -97,14 +105,10 @@ static PyObject *bridge_load(PyObject *capsule, PyObject *bytes)
         }
         return NULL;
     }
-    if (Py_EnterRecursiveCall(" while a message was read")) {
-        return NULL;
-    }
     pls_source source = pls_source_over(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes),
                                         open->flags, open->context);
-    PyObject *object = pls_codec_decode(open->codec, &source);
-    Py_LeaveRecursiveCall();
-    return object;
+    source.nesting = open->nesting + 1;
+    return pls_codec_decode(open->codec, &source);
 }
 
 static int pickling_import(pls_codec *codec)
@@ -155,9 +159,8 @@ static PyObject *pickle_make(pls_codec *codec, PyObject *object, const pls_sink 
 {
     PyObject *types = special_types(codec);
     PyObject *capsule = NULL;
-    PyObject *dump = types == NULL
-                         ? NULL
-                         : bridge_make(codec, sink->context, sink->flags, &BRIDGE_DUMP, &capsule);
+    bridge content = {codec, sink->context, sink->flags, sink->nesting};
+    PyObject *dump = types != NULL ? bridge_make(content, &BRIDGE_DUMP, &capsule) : NULL;
     PyObject *pickle = NULL;
     if (dump != NULL) {
         PyObject *allowed = (sink->flags & PLS_CODEC_ALLOW_PICKLE) != 0 ? Py_True : Py_False;
@@ -239,9 +242,8 @@ PyObject *pls_take_pickle(pls_codec *codec, pls_source *source)
     PyObject *pickle = pls_found_buffer_view(&found);
     PyObject *buffers = pickle != NULL ? take_buffers(codec, source) : NULL;
     PyObject *capsule = NULL;
-    PyObject *load = buffers == NULL ? NULL
-                                     : bridge_make(codec, source->context, source->flags,
-                                                   &BRIDGE_LOAD, &capsule);
+    bridge content = {codec, source->context, source->flags, source->nesting};
+    PyObject *load = buffers != NULL ? bridge_make(content, &BRIDGE_LOAD, &capsule) : NULL;
     PyObject *object = NULL;
     if (load != NULL) {
         PyObject *args[] = {pickle, buffers, load};

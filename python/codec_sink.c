@@ -23,6 +23,7 @@ void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, voi
     sink->codec = NULL;
     sink->flags = flags;
     sink->depth = 0;
+    sink->nesting = 0;
     sink->buffer_count = 0;
     sink->buffer_capacity = PLS_SINK_BUFFERS_LOCAL;
     sink->buffers_bytes = 0;

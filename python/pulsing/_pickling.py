@@ -52,10 +52,10 @@ def type_name(kind: type) -> str:
 
 _REMEDIES = (
     (r"lock|RLock|Condition|Semaphore|Event|_local|Thread", "create it where it is used, in on_start or __init__"),
-    (r"generator|coroutine|async", "write the method as a generator, or send a StreamMessage, or a list"),
+    (r"Future|Task|Loop|Handle", "await it first, and send the result"),
+    (r"generator|coroutine", "write the method as a generator, or send a StreamMessage, or a list"),
     (r"socket", "send the address, and connect in the actor"),
     (r"IO|Buffered|file", "send the path or the content, and open it in the actor"),
-    (r"Future|Task|Loop|Handle", "await it first, and send the result"),
     (r"Cursor|Connection|connection", "send what it was opened with, and open it in the actor"),
     (r"frame|traceback|code", "send its text"),
 )
@@ -338,8 +338,10 @@ def _exception_state(error: BaseException) -> tuple[tuple[Any, ...], dict[str, A
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
             if name not in ("__dict__", "__weakref__") and hasattr(error, name):
                 state[name] = getattr(error, name)
-    if isinstance(error, AttributeError):
+    if isinstance(error, (AttributeError, NameError)):
         state.pop("obj", None)  # the object that lacked the attribute may be anything, of any size
+        if error.name is not None:
+            state["name"] = error.name
     return reduced[1], state
 
 
@@ -443,13 +445,11 @@ def _unpack_parts(parts: Any) -> BaseException | None:
 
 def unpack_exception(head: Any, parts: Any) -> BaseException:
     """The exception of `pack_exception`, with the remote traceback as its cause."""
-    try:
-        name, text, trace, notes = head
-        if not (isinstance(name, str) and isinstance(text, str) and isinstance(trace, str)):
-            raise TypeError
-        notes = [str(note) for note in notes]
-    except (TypeError, ValueError):
-        raise _codec_error("the bytes are not an exception") from None
+    if type(head) is not tuple or len(head) != 4 or type(head[3]) is not list:
+        raise _codec_error("the bytes are not an exception")
+    name, text, trace, notes = head
+    if not all(type(one) is str for one in (name, text, trace, *notes)):
+        raise _codec_error("the bytes are not an exception")
     try:
         error = _unpack_parts(parts)
     except Exception:
