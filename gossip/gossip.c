@@ -54,8 +54,11 @@ static void deadline_update(pls_gossip *gossip)
         gossip->deadline_ns = UINT64_MAX;
         return;
     }
-    uint64_t others[] = {pls_probes_next_ns(gossip), pls_suspicions_next_ns(&gossip->suspicions),
-                         pls_sync_next_ns(gossip), pls_members_expiry_ns(gossip),
+    uint64_t others[] = {pls_probes_next_ns(gossip),
+                         pls_relays_next_ns(&gossip->relays),
+                         pls_suspicions_next_ns(&gossip->suspicions),
+                         pls_sync_next_ns(gossip),
+                         pls_members_expiry_ns(gossip),
                          pls_delta_next_ns(gossip)};
     for (uint32_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         next_ns = others[i] < next_ns ? others[i] : next_ns;
@@ -115,7 +118,7 @@ void pls_gossip_destroy(pls_gossip *gossip)
     pls_outbox_fini(gossip);
     pls_registry_fini(gossip);
     pls_sync_fini(gossip);
-    pls_probes_fini(gossip);
+    pls_relays_fini(gossip);
     pls_queue_fini(&gossip->queue, &gossip->heap);
     pls_suspicions_fini(gossip);
     pls_members_fini(gossip);
@@ -182,12 +185,17 @@ static void tell_left(pls_gossip *gossip)
 
 static void gossip_round(pls_gossip *gossip, uint32_t fanout)
 {
-    pls_member targets[LEAVE_FANOUT > 16 ? LEAVE_FANOUT : 16];
-    uint32_t count = pls_members_pick(gossip, PLS_PICK_ALIVE | PLS_PICK_SUSPECT | PLS_PICK_DYING,
-                                      PLS_MEMBER_NONE, fanout, targets);
-    for (uint32_t i = 0; i < count; i++) {
+    /* In the order of a walk, so that a small cluster hears everything before anything twice. */
+    pls_member first = PLS_MEMBER_NONE;
+    for (uint32_t i = 0; i < fanout; i++) {
+        pls_member target = pls_walk_next(gossip, &gossip->gossip_walk,
+                                          PLS_PICK_ALIVE | PLS_PICK_SUSPECT | PLS_PICK_DYING);
+        if (target == PLS_MEMBER_NONE || target == first) {
+            break;
+        }
+        first = first == PLS_MEMBER_NONE ? target : first;
         if (pls_outbox_open(gossip, gossip->config.packet_bytes)) {
-            pls_outbox_close(gossip, pls_target_member(targets[i]), true);
+            pls_outbox_close(gossip, pls_target_member(target), true);
         }
     }
     tell_left(gossip);
@@ -205,6 +213,9 @@ pls_err pls_gossip_advance(pls_gossip *gossip, uint64_t now_ns)
     }
     if (gossip->now_ns >= pls_probes_next_ns(gossip)) {
         pls_probes_advance(gossip);
+    }
+    if (gossip->now_ns >= pls_relays_next_ns(&gossip->relays)) {
+        pls_relays_advance(gossip);
     }
     while (gossip->now_ns >= pls_suspicions_next_ns(&gossip->suspicions)) {
         pls_rules_expire_suspicion(gossip);
@@ -262,7 +273,7 @@ static void dispatch(pls_gossip *gossip, pls_target from, const pls_message *m)
         pls_probes_ping(gossip, from, m);
         break;
     case PLS_WIRE_PING_INDIRECT:
-        pls_probes_ping_indirect(gossip, from, m);
+        pls_relays_ask(gossip, from, m);
         break;
     case PLS_WIRE_ACK:
         pls_probes_ack(gossip, m);
@@ -356,11 +367,12 @@ static pls_target answer_to(const pls_gossip *gossip, const char *from, uint32_t
                         from_bytes <= PLS_ADDRESS_BYTES_MAX ? from_bytes : 0};
 }
 
-/* A member that I hold dead is talking: it should hear of it and refute. */
-static void dead_talks(pls_gossip *gossip, pls_target from)
+/* A member that I hold dead or suspect is talking: it should hear of it and refute. */
+static void accused_talks(pls_gossip *gossip, pls_target from)
 {
-    if (from.member == PLS_MEMBER_NONE || gossip->leaving ||
-        pls_members_state(&gossip->members, from.member) != PLS_MEMBER_DEAD) {
+    pls_member_state state = pls_members_state(&gossip->members, from.member);
+    bool suspect = state == PLS_MEMBER_SUSPECT && gossip->config.buddy;
+    if (gossip->leaving || (state != PLS_MEMBER_DEAD && !suspect)) {
         return;
     }
     uint64_t incarnation = pls_members_incarnation(&gossip->members, from.member);
@@ -394,7 +406,7 @@ pls_err pls_gossip_receive(pls_gossip *gossip, const void *bytes, size_t len, co
     }
     gossip->sender = packet.sender;
     pls_target to = answer_to(gossip, from, from_bytes);
-    dead_talks(gossip, to);
+    accused_talks(gossip, to);
     for (err = pls_packet_next(&packet, &message); err != PLS_EEMPTY;
          err = pls_packet_next(&packet, &message)) {
         if (err == PLS_EUNSUPPORTED) {

@@ -204,8 +204,11 @@ uint64_t pls_members_since(const pls_members *members, pls_member member)
     return members->graves[at].since_ns;
 }
 
-static bool may_pick(const pls_gossip *gossip, pls_member member, uint32_t who)
+bool pls_members_may_pick(const pls_gossip *gossip, pls_member member, uint32_t who)
 {
+    if (member == gossip->self) {
+        return false;
+    }
     switch (pls_members_state(&gossip->members, member)) {
     case PLS_MEMBER_ALIVE:
         return (who & PLS_PICK_ALIVE) != 0;
@@ -224,7 +227,7 @@ static bool may_pick(const pls_gossip *gossip, pls_member member, uint32_t who)
 static bool pick_one(const pls_gossip *gossip, pls_member member, uint32_t who, pls_member except,
                      const pls_member *picked, uint32_t picked_count)
 {
-    if (member == gossip->self || member == except || !may_pick(gossip, member, who)) {
+    if (member == except || !pls_members_may_pick(gossip, member, who)) {
         return false;
     }
     for (uint32_t i = 0; i < picked_count; i++) {

@@ -112,6 +112,9 @@ static inline uint32_t pls_members_bucket(uint64_t key, uint32_t bucket_count)
 #define PLS_PICK_DYING 4u /* dead for less than gossip_to_dead_ns */
 #define PLS_PICK_DEAD 8u
 
+/* Whether `member` is one of them and not myself. */
+bool pls_members_may_pick(const pls_gossip *gossip, pls_member member, uint32_t who);
+
 /* Pick up to `count` different members at random, never myself nor `except`.
  * Units:   returns how many were picked. */
 uint32_t pls_members_pick(pls_gossip *gossip, uint32_t who, pls_member except, uint32_t count,

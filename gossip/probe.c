@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The failure detector: one scheduled probe in each interval, further ones that hints and
- * accusations ask for, others' indirect pings that I relay, and Lifeguard's local health score.
- *
- * The order of the schedule is a keyed permutation of all member numbers, computed and not stored:
- * each pass visits every number once and steps over those that are nobody or not live. A new member
- * is met in this pass or in the next. */
+/* The failure detector: one scheduled probe in each interval, in the order of a walk over all
+ * members, further ones that hints and accusations ask for, and Lifeguard's local health score. */
 #include "gossip/probe.h"
 
 #include "base/assert.h"
+#include "gossip/isolation.h"
 #include "gossip/mutant.h"
 #include "gossip/rules.h"
 #include "gossip/state.h"
@@ -29,12 +26,6 @@ void pls_probes_start(pls_gossip *gossip)
         gossip->now_ns + (uint64_t)pls_rng_below(&gossip->rng, (uint32_t)interval_us) * 1000;
 }
 
-void pls_probes_fini(pls_gossip *gossip)
-{
-    pls_heap_resize(&gossip->heap, gossip->probes.relays,
-                    gossip->probes.relays_capacity * sizeof(pls_relay), 0);
-}
-
 void pls_probes_aware(pls_gossip *gossip, int32_t delta)
 {
     if (!gossip->config.lha_probe) {
@@ -43,53 +34,6 @@ void pls_probes_aware(pls_gossip *gossip, int32_t delta)
     int32_t score = (int32_t)gossip->probes.awareness + delta;
     int32_t score_max = (int32_t)gossip->config.awareness_max - 1;
     gossip->probes.awareness = (uint32_t)(score < 0 ? 0 : score > score_max ? score_max : score);
-}
-
-static uint32_t permute(uint64_t key, uint32_t bits, uint32_t x)
-{
-    uint32_t mask = bits == 32 ? UINT32_MAX : (UINT32_C(1) << bits) - 1;
-    uint32_t fold = bits / 2 + 1;
-    for (uint32_t round = 0; round < PERMUTE_ROUNDS; round++) {
-        x = (x * ((uint32_t)key | 1) + (uint32_t)(key >> 32)) & mask;
-        x ^= fold < bits ? x >> fold : 0;
-        key = key * UINT64_C(0xd1342543de82ef95) + UINT64_C(0x632be59bd9b4e019);
-    }
-    return x;
-}
-
-static void pass_begin(pls_gossip *gossip)
-{
-    pls_probes *probes = &gossip->probes;
-    uint32_t capacity = gossip->members.capacity;
-    probes->pass_bits = 1;
-    while (probes->pass_bits < 31 && (UINT32_C(1) << probes->pass_bits) < capacity) {
-        probes->pass_bits++;
-    }
-    probes->pass_at = 0;
-    probes->pass_key = pls_rng_next(&gossip->rng);
-    if (pls_mutant(PLS_MUTANT_UNSEEDED)) {
-        probes->pass_key ^= (uint64_t)(uintptr_t)gossip >> 4;
-    }
-}
-
-static pls_member target_next(pls_gossip *gossip)
-{
-    pls_probes *probes = &gossip->probes;
-    if (pls_members_live_count(&gossip->members) < 2) {
-        return PLS_MEMBER_NONE;
-    }
-    for (uint32_t passes = 0; passes < 3;) {
-        if (probes->pass_bits == 0 || probes->pass_at >> probes->pass_bits != 0) {
-            pass_begin(gossip);
-            passes++;
-        }
-        pls_member member = permute(probes->pass_key, probes->pass_bits, probes->pass_at++);
-        if (member != gossip->self &&
-            pls_state_is_live(pls_members_state(&gossip->members, member))) {
-            return member;
-        }
-    }
-    return PLS_MEMBER_NONE;
 }
 
 /* Write what the target should hear before the ping, so that the ack can carry its refutation. */
@@ -113,7 +57,7 @@ static void write_accusation(pls_gossip *gossip, pls_member target, uint64_t inc
     pls_message_write(&gossip->outbox.packet, &message);
 }
 
-static void send_ping(pls_gossip *gossip, const pls_probe *probe)
+void pls_probes_send(pls_gossip *gossip, const pls_probe *probe)
 {
     pls_message ping = {.kind = PLS_WIRE_PING,
                         .key = pls_gossip_key_of(gossip, probe->target),
@@ -129,8 +73,7 @@ static void send_ping(pls_gossip *gossip, const pls_probe *probe)
     }
 }
 
-/* A probe of `target` that starts now; `scheduled` is the caller's to set. */
-static pls_probe probe_of(pls_gossip *gossip, pls_member target)
+pls_probe pls_probes_make(pls_gossip *gossip, pls_member target)
 {
     const pls_gossip_config *config = &gossip->config;
     uint64_t scale = config->lha_probe ? gossip->probes.awareness + 1 : 1;
@@ -150,7 +93,7 @@ static void begin(pls_gossip *gossip, const pls_probe *probe)
     probes->items[probes->count++] = *probe;
     gossip->counters.probes++;
     gossip->counters.probes_extra += !probe->scheduled;
-    send_ping(gossip, probe);
+    pls_probes_send(gossip, probe);
 }
 
 static bool scheduled_under_way(const pls_probes *probes)
@@ -166,9 +109,11 @@ static bool scheduled_under_way(const pls_probes *probes)
 static void begin_scheduled(pls_gossip *gossip)
 {
     gossip->probes.tick_missed = false;
-    pls_member target = gossip->leaving ? PLS_MEMBER_NONE : target_next(gossip);
+    pls_member target = gossip->leaving ? PLS_MEMBER_NONE
+                                        : pls_walk_next(gossip, &gossip->probes.walk,
+                                                        PLS_PICK_ALIVE | PLS_PICK_SUSPECT);
     if (target != PLS_MEMBER_NONE) {
-        pls_probe probe = probe_of(gossip, target);
+        pls_probe probe = pls_probes_make(gossip, target);
         probe.scheduled = true;
         begin(gossip, &probe);
     }
@@ -190,14 +135,29 @@ void pls_probes_extra(pls_gossip *gossip, pls_member member, uint64_t incarnatio
     if (gossip->leaving || pls_probes_has(probes, member)) {
         return;
     }
-    pls_probe probe = probe_of(gossip, member);
+    pls_probe probe = pls_probes_make(gossip, member);
     probe.incarnation = incarnation;
     probe.accuser = accuser;
     /* One place is always left for the schedule; without one the accused hears of it at least. */
     if (probes->count + 1 < PLS_PROBES_MAX) {
         begin(gossip, &probe);
     } else {
-        send_ping(gossip, &probe);
+        pls_probes_send(gossip, &probe);
+    }
+}
+
+void pls_probes_verify(pls_gossip *gossip)
+{
+    pls_probes *probes = &gossip->probes;
+    const pls_suspicions *suspicions = &gossip->suspicions;
+    if (!gossip->config.buddy || pls_mutant(PLS_MUTANT_NO_BUDDY) || suspicions->count == 0) {
+        return;
+    }
+    uint32_t start = pls_rng_below(&gossip->rng, suspicions->count);
+    for (uint32_t i = 0; i < suspicions->count && probes->count + 1 < PLS_PROBES_MAX; i++) {
+        pls_member member = suspicions->items[(start + i) % suspicions->count].member;
+        uint64_t incarnation = pls_members_incarnation(&gossip->members, member);
+        pls_probes_extra(gossip, member, incarnation, 0);
     }
 }
 
@@ -231,13 +191,7 @@ void pls_probes_forget(pls_gossip *gossip, pls_member member)
             remove_at(probes, i);
         }
     }
-    for (uint32_t i = 0; i < probes->relays_count; i++) {
-        pls_relay *relay = &probes->relays[(probes->relays_first + i) % probes->relays_capacity];
-        if (relay->origin == member) {
-            relay->answered = true;
-            relay->origin = PLS_MEMBER_NONE;
-        }
-    }
+    pls_relays_forget(gossip, member);
 }
 
 static void ask_others(pls_gossip *gossip, pls_probe *probe)
@@ -267,7 +221,7 @@ static void fail(pls_gossip *gossip, uint32_t at)
         int32_t missed = probe.nacks_expected - probe.nacks_received;
         pls_probes_aware(gossip, probe.nacks_expected > 0 ? missed : 1);
         probes->failed_in_a_row++;
-        pls_probes_isolation(gossip);
+        pls_isolation_look(gossip);
     }
     if (pls_state_is_live(pls_members_state(&gossip->members, probe.target))) {
         uint64_t key = pls_gossip_key_of(gossip, probe.target);
@@ -302,34 +256,6 @@ static void advance_probes(pls_gossip *gossip)
     }
 }
 
-static pls_relay *relay_at(pls_probes *probes, uint32_t position)
-{
-    pls_assert(position < probes->relays_count);
-    return &probes->relays[(probes->relays_first + position) % probes->relays_capacity];
-}
-
-static void advance_relays(pls_gossip *gossip)
-{
-    pls_probes *probes = &gossip->probes;
-    while (probes->relays_nacked < probes->relays_count) {
-        pls_relay *relay = relay_at(probes, probes->relays_nacked);
-        if (gossip->now_ns < relay->nack_ns) {
-            break;
-        }
-        probes->relays_nacked++;
-        if (!relay->answered && gossip->config.lha_probe && !pls_mutant(PLS_MUTANT_NO_NACK)) {
-            pls_message nack = {.kind = PLS_WIRE_NACK, .sequence = relay->origin_sequence};
-            gossip->counters.nacks_sent++;
-            pls_outbox_send(gossip, pls_target_member(relay->origin), &nack, true);
-        }
-    }
-    while (probes->relays_nacked > 0 && gossip->now_ns >= relay_at(probes, 0)->expiry_ns) {
-        probes->relays_first = (probes->relays_first + 1) % probes->relays_capacity;
-        probes->relays_count--;
-        probes->relays_nacked--;
-    }
-}
-
 uint64_t pls_probes_next_ns(const pls_gossip *gossip)
 {
     const pls_probes *probes = &gossip->probes;
@@ -339,11 +265,6 @@ uint64_t pls_probes_next_ns(const pls_gossip *gossip)
         next_ns = probe->deadline_ns < next_ns ? probe->deadline_ns : next_ns;
         next_ns = probe->timeout_ns < next_ns ? probe->timeout_ns : next_ns;
     }
-    if (probes->relays_nacked < probes->relays_count) {
-        uint32_t at = (probes->relays_first + probes->relays_nacked) % probes->relays_capacity;
-        uint64_t nack_ns = probes->relays[at].nack_ns;
-        next_ns = nack_ns < next_ns ? nack_ns : next_ns;
-    }
     return next_ns;
 }
 
@@ -351,7 +272,6 @@ void pls_probes_advance(pls_gossip *gossip)
 {
     pls_probes *probes = &gossip->probes;
     advance_probes(gossip);
-    advance_relays(gossip);
     if (gossip->leaving || gossip->now_ns < probes->tick_ns) {
         return;
     }
@@ -379,60 +299,6 @@ void pls_probes_ping(pls_gossip *gossip, pls_target from, const pls_message *mes
     }
 }
 
-static bool relays_reserve(pls_gossip *gossip)
-{
-    pls_probes *probes = &gossip->probes;
-    if (probes->relays_count < probes->relays_capacity) {
-        return true;
-    }
-    if (probes->relays_capacity >= PLS_RELAYS_MAX) {
-        probes->relays_first = (probes->relays_first + 1) % probes->relays_capacity;
-        probes->relays_count--;
-        probes->relays_nacked -= probes->relays_nacked > 0;
-        return true;
-    }
-    uint32_t capacity = probes->relays_capacity > 0 ? probes->relays_capacity * 2 : 4;
-    pls_relay *relays = pls_heap_resize(&gossip->heap, NULL, 0, capacity * sizeof(pls_relay));
-    if (relays == NULL) {
-        gossip->counters.dropped_memory++;
-        gossip->err = PLS_ENOMEM;
-        return false;
-    }
-    for (uint32_t i = 0; i < probes->relays_count; i++) {
-        relays[i] = *relay_at(probes, i);
-    }
-    pls_heap_resize(&gossip->heap, probes->relays, probes->relays_capacity * sizeof(pls_relay), 0);
-    probes->relays = relays;
-    probes->relays_capacity = capacity;
-    probes->relays_first = 0;
-    return true;
-}
-
-void pls_probes_ping_indirect(pls_gossip *gossip, pls_target from, const pls_message *message)
-{
-    pls_probes *probes = &gossip->probes;
-    pls_member target = pls_identities_find(gossip->pool, message->key);
-    if (from.member == PLS_MEMBER_NONE || target == PLS_MEMBER_NONE || target == gossip->self ||
-        pls_members_state(&gossip->members, target) == PLS_MEMBER_UNKNOWN) {
-        gossip->counters.dropped_unknown++;
-        return;
-    }
-    if (!relays_reserve(gossip)) {
-        return;
-    }
-    const pls_gossip_config *config = &gossip->config;
-    uint32_t at = (probes->relays_first + probes->relays_count++) % probes->relays_capacity;
-    probes->relays[at] = (pls_relay){
-        .nack_ns = gossip->now_ns + config->probe_timeout_ns / 100 * NACK_SHARE_PERCENT,
-        .expiry_ns = gossip->now_ns + config->probe_interval_ns * config->awareness_max,
-        .origin = from.member,
-        .origin_sequence = message->sequence,
-    };
-    pls_probe probe = probe_of(gossip, target);
-    probes->relays[at].sequence = probe.sequence;
-    send_ping(gossip, &probe);
-}
-
 static bool ack_probe(pls_gossip *gossip, uint32_t sequence)
 {
     pls_probes *probes = &gossip->probes;
@@ -441,12 +307,16 @@ static bool ack_probe(pls_gossip *gossip, uint32_t sequence)
             continue;
         }
         bool scheduled = probes->items[i].scheduled;
+        pls_member target = probes->items[i].target;
         remove_at(probes, i);
         gossip->counters.probes_acked++;
         if (scheduled) {
             pls_probes_aware(gossip, -1);
             probes->failed_in_a_row = 0;
-            pls_probes_isolation(gossip);
+            pls_isolation_look(gossip);
+        }
+        if (pls_members_state(&gossip->members, target) == PLS_MEMBER_SUSPECT) {
+            pls_probes_verify(gossip);
         }
         if (scheduled && probes->tick_missed) {
             begin_scheduled(gossip);
@@ -458,20 +328,8 @@ static bool ack_probe(pls_gossip *gossip, uint32_t sequence)
 
 void pls_probes_ack(pls_gossip *gossip, const pls_message *message)
 {
-    pls_probes *probes = &gossip->probes;
-    if (ack_probe(gossip, message->sequence)) {
-        return;
-    }
-    for (uint32_t i = probes->relays_count; i-- > 0;) {
-        pls_relay *relay = relay_at(probes, i);
-        if (relay->sequence == message->sequence) {
-            if (!relay->answered) {
-                pls_message ack = {.kind = PLS_WIRE_ACK, .sequence = relay->origin_sequence};
-                relay->answered = true;
-                pls_outbox_send(gossip, pls_target_member(relay->origin), &ack, true);
-            }
-            return;
-        }
+    if (!ack_probe(gossip, message->sequence)) {
+        pls_relays_ack(gossip, message->sequence);
     }
 }
 
@@ -497,44 +355,6 @@ void pls_probes_shift(pls_probes *probes, uint64_t by_ns)
     }
 }
 
-/* Members that died lately, counted up to `limit`. */
-static uint32_t dying_count(const pls_gossip *gossip, uint32_t limit)
-{
-    const pls_members *members = &gossip->members;
-    uint32_t count = 0;
-    for (uint32_t at = members->dead.newest; at != PLS_INDEX_NONE && count < limit;
-         at = members->graves[at].older) {
-        if (gossip->now_ns - members->graves[at].since_ns >= gossip->config.gossip_to_dead_ns) {
-            break;
-        }
-        count++;
-    }
-    return count;
-}
-
-void pls_probes_isolation(pls_gossip *gossip)
-{
-    pls_probes *probes = &gossip->probes;
-    uint32_t live = pls_members_live_count(&gossip->members);
-    if (gossip->leaving) {
-        return;
-    }
-    if (gossip->isolated) {
-        if (probes->failed_in_a_row == 0 && live * 2 > probes->isolation_live) {
-            gossip->isolated = false;
-            pls_outbox_member(gossip, PLS_EVENT_REGAINED, gossip->self, PLS_MEMBER_NONE);
-        }
-        return;
-    }
-    uint32_t dying = dying_count(gossip, live + 1);
-    if (probes->failed_in_a_row >= gossip->config.isolated_probes || dying > live) {
-        gossip->isolated = true;
-        gossip->counters.isolations++;
-        probes->isolation_live = live + dying;
-        pls_outbox_member(gossip, PLS_EVENT_ISOLATED, gossip->self, PLS_MEMBER_NONE);
-    }
-}
-
 void pls_probes_check(const pls_gossip *gossip)
 {
     const pls_probes *probes = &gossip->probes;
@@ -548,7 +368,5 @@ void pls_probes_check(const pls_gossip *gossip)
     }
     pls_assert(scheduled <= 1);
     pls_assert(probes->count <= PLS_PROBES_MAX);
-    pls_assert(probes->relays_nacked <= probes->relays_count);
-    pls_assert(probes->relays_count <= probes->relays_capacity);
     pls_assert(probes->awareness < gossip->config.awareness_max);
 }

@@ -4,12 +4,10 @@
 
 #include "gossip/gossip.h"
 #include "gossip/outbox.h"
+#include "gossip/walk.h"
 
 /* Probes at one time: the scheduled one and those that hints and accusations ask for. */
 #define PLS_PROBES_MAX 16
-
-/* Others' indirect pings at one time; the oldest gives way. */
-#define PLS_RELAYS_MAX 1024
 
 /* A ping under way. */
 typedef struct pls_probe {
@@ -24,37 +22,18 @@ typedef struct pls_probe {
     bool scheduled;
 } pls_probe;
 
-/* A ping that I sent because another asked me to. */
-typedef struct pls_relay {
-    uint64_t nack_ns; /* UINT64_MAX: sent, or answered */
-    uint64_t expiry_ns;
-    pls_member origin;
-    uint32_t sequence;        /* mine */
-    uint32_t origin_sequence; /* the asker's */
-    bool answered;
-} pls_relay;
-
 typedef struct pls_probes {
     pls_probe items[PLS_PROBES_MAX];
     uint32_t count;
     uint32_t sequence;
     uint64_t tick_ns; /* when the next scheduled probe is due */
     bool tick_missed; /* it was due while the last one was still under way */
-    uint32_t pass_bits;
-    uint32_t pass_at;
-    uint64_t pass_key;
+    pls_walk walk;    /* of the schedule */
     uint32_t awareness;
     uint32_t failed_in_a_row;
-    uint32_t isolation_live; /* live members when I became isolated */
-    pls_relay *relays;       /* a ring in order of time */
-    uint32_t relays_capacity;
-    uint32_t relays_first;
-    uint32_t relays_count;
-    uint32_t relays_nacked; /* the first ones, whose nack is past */
 } pls_probes;
 
 void pls_probes_start(pls_gossip *gossip);
-void pls_probes_fini(pls_gossip *gossip);
 
 /* When pls_probes_advance has something to do. */
 uint64_t pls_probes_next_ns(const pls_gossip *gossip);
@@ -64,6 +43,13 @@ void pls_probes_advance(pls_gossip *gossip);
  * and the ping says so; 0 for nobody. */
 void pls_probes_extra(pls_gossip *gossip, pls_member member, uint64_t incarnation,
                       uint64_t accuser);
+
+/* A suspect has answered: ask my other suspects too, before their time runs out. */
+void pls_probes_verify(pls_gossip *gossip);
+
+/* A probe of `target` that starts now, with the next sequence number; and its ping. */
+pls_probe pls_probes_make(pls_gossip *gossip, pls_member target);
+void pls_probes_send(pls_gossip *gossip, const pls_probe *probe);
 
 /* Whether a probe of `member` is under way. */
 bool pls_probes_has(const pls_probes *probes, pls_member member);
@@ -76,7 +62,6 @@ void pls_probes_refused(pls_gossip *gossip, pls_member member);
 
 /* Messages of these kinds have come from `from`. */
 void pls_probes_ping(pls_gossip *gossip, pls_target from, const pls_message *message);
-void pls_probes_ping_indirect(pls_gossip *gossip, pls_target from, const pls_message *message);
 void pls_probes_ack(pls_gossip *gossip, const pls_message *message);
 void pls_probes_nack(pls_gossip *gossip, const pls_message *message);
 
@@ -85,9 +70,6 @@ void pls_probes_shift(pls_probes *probes, uint64_t by_ns);
 
 /* The local health score goes up or down, within its bounds. */
 void pls_probes_aware(pls_gossip *gossip, int32_t delta);
-
-/* Look again whether I have lost the many. */
-void pls_probes_isolation(pls_gossip *gossip);
 
 void pls_probes_check(const pls_gossip *gossip);
 

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "gossip/delta.h"
+#include "gossip/isolation.h"
 #include "gossip/mutant.h"
 #include "gossip/scale.h"
 #include "gossip/state.h"
@@ -165,7 +166,7 @@ static void tell_alive(pls_gossip *gossip, pls_member member, pls_member_state w
     }
     gossip->counters.revivals++;
     pls_delta_owner_state(gossip, member, true);
-    pls_probes_isolation(gossip);
+    pls_isolation_look(gossip);
 }
 
 static pls_err alive_known(pls_gossip *gossip, pls_member member, const pls_message *record,
@@ -315,7 +316,7 @@ static pls_err alive_new(pls_gossip *gossip, const pls_message *record, pls_rule
     gossip->counters.joins++;
     spread_alive(gossip, member, source);
     pls_outbox_member(gossip, PLS_EVENT_JOINED, member, PLS_MEMBER_NONE);
-    pls_probes_isolation(gossip);
+    pls_isolation_look(gossip);
     *member_out = member;
     return PLS_OK;
 }
@@ -408,7 +409,7 @@ static void finish(pls_gossip *gossip, pls_member member, pls_member_state state
     pls_outbox_member(gossip, dead ? PLS_EVENT_DEAD : PLS_EVENT_LEFT, member, PLS_MEMBER_NONE);
     pls_outbox_drop(gossip, member);
     pls_delta_owner_state(gossip, member, false);
-    pls_probes_isolation(gossip);
+    pls_isolation_look(gossip);
 }
 
 static void end(pls_gossip *gossip, uint64_t key, uint64_t incarnation, uint64_t accuser,

@@ -10,6 +10,7 @@
 #include "gossip/probe.h"
 #include "gossip/queue.h"
 #include "gossip/registry.h"
+#include "gossip/relay.h"
 #include "gossip/suspicion.h"
 #include "gossip/sync.h"
 
@@ -38,6 +39,9 @@ struct pls_gossip {
     pls_suspicions suspicions;
     pls_queue queue;
     pls_probes probes;
+    pls_relays relays;
+    pls_walk gossip_walk;    /* whom I gossip to */
+    uint32_t isolation_live; /* live members when I became isolated */
     pls_sync sync;
     pls_registry registry;
     pls_outbox outbox;

@@ -70,7 +70,7 @@ pls_gossip_view pls_gossip_look(const pls_gossip *gossip)
         .queue_count = gossip->queue.count,
         .action_count = gossip->outbox.count - gossip->outbox.taken,
         .probe_count = gossip->probes.count,
-        .relay_count = gossip->probes.relays_count,
+        .relay_count = gossip->relays.count,
         .names_count = gossip->registry.records_count,
         .awareness = gossip->probes.awareness,
         .joined = gossip->joined,
