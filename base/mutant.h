@@ -11,6 +11,9 @@ enum pls_mutants {
     PLS_MUTANT_NO_BOUNDS = 4,      /* the length of a peer's record is believed */
     PLS_MUTANT_EARLY_REUSE = 5,    /* a lent block is free once its owner lets go of it */
     PLS_MUTANT_NO_RECHECK = 6,     /* the consumer sleeps without looking again */
+    PLS_MUTANT_SILENT_REAPER = 7,  /* the node records a death and rings nobody */
+    PLS_MUTANT_START_LATE = 8,     /* the start of a message is recorded after its handler */
+    PLS_MUTANT_START_EARLY = 9,    /* ... when it enters the mailbox */
 };
 
 #ifdef PLS_MUTANT

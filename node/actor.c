@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Actors hosted in this process: a table, and a mailbox each. A request that finds its actor free
+ * is handled where it lies, in the ring; else it is copied into the mailbox. Invariants: messages
+ * of one sender start in order; no more than `concurrency_max` are being handled; for restartable
+ * actors the start is recorded before the handler runs; every request is answered or counted. */
+#include "node/runtime.h"
+
+#include "base/assert.h"
+#include "base/mutant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t bucket(uint64_t id)
+{
+    return (uint32_t)id % PLS_BUCKETS;
+}
+
+static pulsing_actor *actor_find(const pulsing *p, uint64_t id)
+{
+    pulsing_actor *actor = p->actors[bucket(id)];
+    while (actor != NULL && actor->id != id) {
+        actor = actor->next;
+    }
+    return actor;
+}
+
+static void counts_publish(pulsing *p)
+{
+    atomic_store_explicit(&p->info->directory->lines[pulsing_slot(p)].actor_count, p->actor_count,
+                          memory_order_relaxed);
+}
+
+pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
+                          pulsing_actor **actor_out)
+{
+    uint64_t id = options->id;
+    if (id == 0) {
+        id = pls_actor_id(pulsing_slot(p), pulsing_epoch(p), ++p->actor_counter);
+    } else if (actor_find(p, id) != NULL) {
+        return PLS_EEXIST;
+    }
+    pulsing_actor *actor = calloc(1, sizeof *actor);
+    if (actor == NULL) {
+        return PLS_ENOMEM;
+    }
+    actor->id = id;
+    actor->user = options->user;
+    actor->mailbox_max = options->mailbox_max > 0 ? options->mailbox_max : 1;
+    actor->concurrency_max = options->concurrency_max > 0 ? options->concurrency_max : 1;
+    actor->overflow = options->overflow;
+    actor->next = p->actors[bucket(id)];
+    p->actors[bucket(id)] = actor;
+    if ((uint32_t)id != 0) {
+        p->actor_count++;
+        counts_publish(p);
+    }
+    *actor_out = actor;
+    return PLS_OK;
+}
+
+uint64_t pulsing_actor_id_of(const pulsing_actor *actor)
+{
+    return actor->id;
+}
+
+uint32_t pulsing_actor_queued(const pulsing_actor *actor)
+{
+    return actor->mailbox.count;
+}
+
+uint32_t pulsing_actor_running(const pulsing_actor *actor)
+{
+    return actor->running;
+}
+
+uint32_t pulsing_actor_count(const pulsing *p)
+{
+    return p->actor_count;
+}
+
+void pls_dead_letter(pulsing *p, pulsing_status reason)
+{
+    p->dead_letters[(uint32_t)reason % 16]++;
+}
+
+uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason)
+{
+    return p->dead_letters[(uint32_t)reason % 16];
+}
+
+/* A tell of a windowed sender was taken: give its credit back in bundles of half a window. */
+static void owe(pulsing *p, pulsing_actor *actor, const pls_arrival *from)
+{
+    pls_owed *owed = NULL;
+    for (uint32_t i = 0; i < actor->owed_count; i++) {
+        if (actor->owed[i].slot == from->slot && actor->owed[i].epoch == from->epoch) {
+            owed = &actor->owed[i];
+        }
+    }
+    if (owed == NULL) {
+        pls_owed *grown = realloc(actor->owed, (actor->owed_count + 1) * sizeof *grown);
+        if (grown == NULL) {
+            return;
+        }
+        actor->owed = grown;
+        owed = &actor->owed[actor->owed_count++];
+        *owed = (pls_owed){from->slot, from->epoch, 0};
+    }
+    owed->count++;
+    if (owed->count * 2 >= actor->mailbox_max) {
+        uint32_t count = owed->count;
+        owed->count = 0;
+        pls_link_signal(p, from->slot, from->epoch, PLS_WIRE_CREDIT, actor->id, count);
+    }
+}
+
+/* Ends a request without a handler: an answer if somebody waits, else a counted dead letter. */
+static void refuse(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
+                   const pulsing_origin *origin, pulsing_status status, const char *text)
+{
+    if (arrival->foreign) {
+        pls_block_decline(p, arrival->slot, arrival->epoch, &arrival->descriptor);
+    }
+    if (origin->call_id != 0) {
+        pls_send_text(p, origin, status, text);
+        return;
+    }
+    pls_dead_letter(p, status);
+    if (actor != NULL && origin->credit > 0) {
+        owe(p, actor, arrival);
+    }
+}
+
+static void actor_free(pulsing *p, pulsing_actor *actor)
+{
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
+        pls_parcel_free(p, parcel);
+    }
+    free(actor->owed);
+    free(actor);
+}
+
+static void actor_leave(pulsing *p, pulsing_actor *actor)
+{
+    actor->entered--;
+    if (actor->entered == 0 && actor->running == 0 && actor->removed && !actor->runnable) {
+        actor_free(p, actor);
+    }
+}
+
+static void drained_check(pulsing *p, pulsing_actor *actor)
+{
+    if (actor->stopping && !actor->drained && actor->running == 0 && actor->mailbox.count == 0) {
+        actor->drained = true;
+        p->on.drained(p->on.context, actor->user);
+    }
+}
+
+/* Reads the fixed part of a request. PLS_EPROTO: the lengths do not fit. */
+static pls_err request_read(const pls_arrival *arrival, pls_wire_request *head,
+                            pulsing_message *message)
+{
+    if (arrival->len < sizeof *head) {
+        return PLS_EPROTO;
+    }
+    memcpy(head, arrival->bytes, sizeof *head);
+    uint32_t fixed = (uint32_t)sizeof *head + head->chain_bytes + head->method_bytes;
+    if (arrival->len < fixed || head->chain_bytes > PLS_CHAIN_BYTES_MAX) {
+        return PLS_EPROTO;
+    }
+    message->origin.call_id = head->call_id;
+    message->origin.actor_id = head->actor_id;
+    message->origin.slot = arrival->slot;
+    message->origin.epoch = arrival->epoch;
+    message->origin.credit = (head->flags & PLS_REQUEST_WINDOWED) != 0 ? 1 : 0;
+    message->sender_id = head->sender_id;
+    message->deadline_ns = head->deadline_ns;
+    message->chain = arrival->bytes + sizeof *head;
+    message->chain_bytes = head->chain_bytes;
+    message->method = (const char *)message->chain + head->chain_bytes;
+    message->method_bytes = head->method_bytes;
+    message->status = PULSING_OK;
+    return PLS_OK;
+}
+
+/* Starts one message. Records the start first: from here on it will not be sent again. */
+static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
+{
+    pls_wire_request head;
+    pulsing_message message = {0};
+    if (request_read(arrival, &head, &message) != PLS_OK) {
+        return;
+    }
+    if (head.deadline_ns != 0 && head.deadline_ns <= pulsing_now_ns()) {
+        refuse(p, actor, arrival, &message.origin, PULSING_EXPIRED,
+               "its deadline passed while it waited; it was not started");
+        return;
+    }
+    uint32_t fixed = (uint32_t)sizeof head + head.chain_bytes + head.method_bytes;
+    pls_err err = pls_message_payload(p, arrival, fixed, head.payload_bytes, &message);
+    if (err != PLS_OK) {
+        pulsing_block_release(message.block);
+        refuse(p, actor, arrival, &message.origin, PULSING_BAD_MESSAGE, pls_err_text(err));
+        return;
+    }
+    actor->running++;
+    actor->entered++;
+    pulsing_taken taken = p->on.request(p->on.context, actor->user, &message);
+    pulsing_block_release(message.block);
+    if (taken == PULSING_DONE) {
+        actor->running--;
+    }
+    if (message.origin.call_id == 0 && message.origin.credit > 0) {
+        owe(p, actor, arrival);
+    }
+    actor_leave(p, actor);
+}
+
+/* For a restartable actor: one word, stored before anything else is done with the message. */
+static void start_record(pulsing *p, const pls_arrival *arrival)
+{
+    pls_wire_request head;
+    if (arrival->len < sizeof head || arrival->slot == pulsing_slot(p)) {
+        return;
+    }
+    memcpy(&head, arrival->bytes, sizeof head);
+    if ((head.flags & PLS_REQUEST_RETAINED) != 0 && head.retain_index < PLS_STARTED_MAX) {
+        pls_inbox_started_store(p->inbox, arrival->slot, head.retain_index, head.retain_seq);
+    }
+}
+
+static void start_recorded(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
+{
+    if (pls_mutant(PLS_MUTANT_START_LATE)) {
+        start(p, actor, arrival);
+        start_record(p, arrival);
+        return;
+    }
+    start_record(p, arrival);
+    start(p, actor, arrival);
+}
+
+static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
+{
+    pls_arrival arrival = {.bytes = parcel->bytes,
+                           .len = parcel->len,
+                           .epoch = parcel->epoch,
+                           .slot = parcel->slot,
+                           .type = parcel->type,
+                           .flags = parcel->flags,
+                           .foreign = parcel->foreign,
+                           .descriptor = parcel->descriptor,
+                           .own = parcel->block};
+    (void)p;
+    return arrival;
+}
+
+static void runnable_add(pulsing *p, pulsing_actor *actor)
+{
+    if (actor->runnable) {
+        return;
+    }
+    actor->runnable = true;
+    actor->next_runnable = NULL;
+    if (p->runnable_last == NULL) {
+        p->runnable_first = actor;
+    } else {
+        p->runnable_last->next_runnable = actor;
+    }
+    p->runnable_last = actor;
+    if (!p->self_woken && p->on.wake != NULL && !p->polling) {
+        p->self_woken = true;
+        p->on.wake(p->on.context);
+    }
+}
+
+static bool can_start(const pulsing_actor *actor)
+{
+    return !actor->held && !actor->removed && actor->running < actor->concurrency_max;
+}
+
+static void mailbox_start(pulsing *p, pulsing_actor *actor)
+{
+    pls_parcel *parcel = pls_parcels_pop(&actor->mailbox);
+    pls_arrival arrival = arrival_of(p, parcel);
+    /* The lease goes with the arrival: it is opened, or declined, by start(). */
+    parcel->foreign = false;
+    start_recorded(p, actor, &arrival);
+    pls_parcel_free(p, parcel);
+}
+
+static void actor_run(pulsing *p, pulsing_actor *actor)
+{
+    actor->entered++;
+    for (uint32_t n = 0; n < PLS_SELF_BURST_MAX; n++) {
+        if (actor->mailbox.count == 0 || !can_start(actor)) {
+            break;
+        }
+        mailbox_start(p, actor);
+    }
+    if (actor->mailbox.count > 0 && can_start(actor)) {
+        runnable_add(p, actor);
+    }
+    if (!actor->removed) {
+        drained_check(p, actor);
+    }
+    actor_leave(p, actor);
+}
+
+void pls_actors_run(pulsing *p)
+{
+    pulsing_actor *actor = p->runnable_first;
+    p->runnable_first = NULL;
+    p->runnable_last = NULL;
+    while (actor != NULL) {
+        pulsing_actor *next = actor->next_runnable;
+        actor->runnable = false;
+        actor_run(p, actor);
+        actor = next;
+    }
+}
+
+static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
+{
+    pls_parcel *parcel =
+        pls_parcel_new(arrival->bytes, arrival->len, arrival->type, arrival->flags);
+    if (parcel == NULL) {
+        pls_dead_letter(p, PULSING_MAILBOX_FULL);
+        return;
+    }
+    parcel->slot = arrival->slot;
+    parcel->epoch = arrival->epoch;
+    parcel->foreign = arrival->foreign;
+    parcel->descriptor = arrival->descriptor;
+    if (arrival->own != NULL) {
+        pls_arena_hold(p->arena, arrival->own);
+        parcel->block = arrival->own;
+    }
+    pls_parcels_push(&actor->mailbox, parcel);
+    if (can_start(actor)) {
+        runnable_add(p, actor);
+    }
+}
+
+static void oldest_drop(pulsing *p, pulsing_actor *actor)
+{
+    pls_parcel *parcel = pls_parcels_pop(&actor->mailbox);
+    pls_arrival arrival = arrival_of(p, parcel);
+    pls_wire_request head;
+    pulsing_message message = {0};
+    parcel->foreign = false;
+    start_record(p, &arrival);
+    if (request_read(&arrival, &head, &message) == PLS_OK) {
+        refuse(p, actor, &arrival, &message.origin, PULSING_MAILBOX_FULL,
+               "dropped as the oldest: the mailbox was full");
+    }
+    pls_parcel_free(p, parcel);
+}
+
+/* A cycle is a deadlock if this actor is at its limit, and a handler of it is suspended on the very
+ * call that led here. Writes the names. */
+static bool deadlock_text(pulsing *p, const pulsing_actor *actor, const pulsing_message *message,
+                          char *text, size_t capacity)
+{
+    const uint8_t *at = message->chain;
+    const uint8_t *end = at + message->chain_bytes;
+    const uint8_t *from = NULL;
+    while ((size_t)(end - at) >= sizeof(pls_wire_link)) {
+        pls_wire_link link;
+        memcpy(&link, at, sizeof link);
+        if ((size_t)(end - at) < sizeof link + link.name_bytes) {
+            return false;
+        }
+        const pls_call *call = pls_call_find(p, link.call_id);
+        if (link.actor_id == actor->id && call != NULL && call->awaited) {
+            from = at;
+        }
+        at += sizeof link + link.name_bytes;
+    }
+    if (from == NULL) {
+        return false;
+    }
+    int used = snprintf(text, capacity, "an ask would wait for itself: ");
+    pls_wire_link first;
+    memcpy(&first, from, sizeof first);
+    for (at = from; (size_t)(end - at) >= sizeof(pls_wire_link);) {
+        pls_wire_link link;
+        memcpy(&link, at, sizeof link);
+        used += snprintf(text + used, capacity - (size_t)used, "%.*s -> ", (int)link.name_bytes,
+                         (const char *)at + sizeof link);
+        if ((size_t)used >= capacity) {
+            return true;
+        }
+        at += sizeof link + link.name_bytes;
+    }
+    snprintf(text + used, capacity - (size_t)used, "%.*s", (int)first.name_bytes,
+             (const char *)from + sizeof first);
+    return true;
+}
+
+/* True if the request was refused. */
+static bool admit(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
+                  const pulsing_message *message)
+{
+    char text[PLS_TEXT_BYTES_MAX];
+    if (message->chain_bytes > 0 && actor->running >= actor->concurrency_max &&
+        deadlock_text(p, actor, message, text, sizeof text)) {
+        refuse(p, actor, arrival, &message->origin, PULSING_DEADLOCK, text);
+        return false;
+    }
+    if (actor->mailbox.count < actor->mailbox_max || actor->overflow == PULSING_WAIT) {
+        return true;
+    }
+    if (actor->overflow == PULSING_DROP_OLDEST) {
+        oldest_drop(p, actor);
+        return true;
+    }
+    snprintf(text, sizeof text, "its mailbox of %u messages is full", actor->mailbox_max);
+    refuse(p, actor, arrival, &message->origin, PULSING_MAILBOX_FULL, text);
+    return false;
+}
+
+void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
+{
+    pls_wire_request head;
+    pulsing_message message = {0};
+    if (request_read(arrival, &head, &message) != PLS_OK) {
+        pls_dead_letter(p, PULSING_BAD_MESSAGE);
+        return;
+    }
+    pulsing_actor *actor = actor_find(p, head.actor_id);
+    if (actor == NULL || actor->stopping) {
+        start_record(p, arrival);
+        refuse(p, actor, arrival, &message.origin, PULSING_NO_ACTOR, "it has been stopped");
+        return;
+    }
+    if (!defer && actor->mailbox.count == 0 && can_start(actor)) {
+        start_recorded(p, actor, arrival);
+        return;
+    }
+    if (pls_mutant(PLS_MUTANT_START_EARLY)) {
+        start_record(p, arrival);
+    }
+    if (admit(p, actor, arrival, &message)) {
+        enqueue(p, actor, arrival);
+    } else {
+        start_record(p, arrival);
+    }
+}
+
+void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal)
+{
+    pulsing_actor *actor = actor_find(p, signal->value);
+    if (actor == NULL) {
+        return;
+    }
+    pulsing_origin origin = {signal->id, actor->id, arrival->epoch, arrival->slot, 0};
+    pls_parcels rest = {0};
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
+        pls_arrival waiting = arrival_of(p, parcel);
+        pls_wire_request head;
+        pulsing_message message = {0};
+        bool his = parcel->slot == arrival->slot && parcel->epoch == arrival->epoch &&
+                   request_read(&waiting, &head, &message) == PLS_OK &&
+                   head.call_id == signal->id;
+        if (!his) {
+            pls_parcels_push(&rest, parcel);
+            continue;
+        }
+        parcel->foreign = false;
+        refuse(p, actor, &waiting, &message.origin, PULSING_CANCELLED, "cancelled, not started");
+        pls_parcel_free(p, parcel);
+    }
+    actor->mailbox = rest;
+    p->on.cancel(p->on.context, actor->user, &origin);
+}
+
+void pulsing_actor_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *origin)
+{
+    (void)origin;
+    pls_assert(actor->running > 0);
+    actor->running--;
+    if (actor->removed) {
+        actor->entered++;
+        actor_leave(p, actor);
+        return;
+    }
+    if (actor->mailbox.count > 0 && can_start(actor)) {
+        runnable_add(p, actor);
+        if (!p->polling) {
+            p->polling = true;
+            pls_actors_run(p);
+            p->polling = false;
+        }
+    } else {
+        drained_check(p, actor);
+    }
+}
+
+void pulsing_actor_hold(pulsing *p, pulsing_actor *actor, bool hold)
+{
+    actor->held = hold;
+    if (!hold && actor->mailbox.count > 0) {
+        runnable_add(p, actor);
+    }
+}
+
+static void mailbox_refuse(pulsing *p, pulsing_actor *actor, const char *text)
+{
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
+        pls_arrival arrival = arrival_of(p, parcel);
+        pls_wire_request head;
+        pulsing_message message = {0};
+        parcel->foreign = false;
+        start_record(p, &arrival);
+        if (request_read(&arrival, &head, &message) == PLS_OK) {
+            refuse(p, actor, &arrival, &message.origin, PULSING_DIED, text);
+        }
+        pls_parcel_free(p, parcel);
+    }
+}
+
+void pulsing_actor_stop(pulsing *p, pulsing_actor *actor, bool now)
+{
+    actor->stopping = true;
+    if (now) {
+        mailbox_refuse(p, actor, "it was stopped before this message was started");
+    }
+    drained_check(p, actor);
+}
+
+void pulsing_actor_remove(pulsing *p, pulsing_actor *actor, const char *text)
+{
+    pulsing_actor **at = &p->actors[bucket(actor->id)];
+    while (*at != actor) {
+        pls_assert(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = actor->next;
+    actor->removed = true;
+    actor->stopping = true;
+    actor->entered++;
+    mailbox_refuse(p, actor, text);
+    if ((uint32_t)actor->id != 0) {
+        p->actor_count--;
+        counts_publish(p);
+    }
+    actor_leave(p, actor);
+}
+
+void pls_actors_free(pulsing *p)
+{
+    for (pulsing_actor *actor = p->runnable_first; actor != NULL;) {
+        pulsing_actor *next = actor->next_runnable;
+        actor->runnable = false;
+        if (actor->removed) {
+            actor_free(p, actor);
+        }
+        actor = next;
+    }
+    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
+        while (p->actors[i] != NULL) {
+            pulsing_actor *actor = p->actors[i];
+            p->actors[i] = actor->next;
+            actor_free(p, actor);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a process does when the node says that another is dying or dead. First its last messages are
+ * taken in, then everything that waits for it ends; memory is reused only after the kernel has
+ * confirmed the death, which the directory line says. Doing it twice does no harm. */
+#include "node/runtime.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void death_words(pulsing *p, uint32_t slot, uint32_t epoch, char *text, size_t capacity)
+{
+    pls_death death;
+    if (pls_directory_death(p->info->directory, slot, epoch, &death) != PLS_OK) {
+        snprintf(text, capacity, "its process is gone");
+        return;
+    }
+    char how[128];
+    pls_death_text(&death, how, sizeof how);
+    if (death.role == PLS_ROLE_WORKER && death.worker_index != PLS_WORKER_INDEX_NONE) {
+        snprintf(text, capacity, "worker %u died (%s)", death.worker_index, how);
+    } else {
+        snprintf(text, capacity, "%s died (%s)",
+                 death.role == PLS_ROLE_WORKER ? "its dedicated worker" : "its process", how);
+    }
+}
+
+static void queue_fail(pulsing *p, pls_link *link, const char *text)
+{
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&link->queue)) != NULL) {
+        p->waiting_count--;
+        if (parcel->target != NULL && parcel->target->restartable) {
+            pls_parcel_free(p, parcel); /* its target retains it */
+        } else {
+            pls_send_failed(p, parcel, PULSING_DIED, text);
+        }
+    }
+}
+
+static void link_reap(pulsing *p, uint32_t slot, uint32_t epoch, const char *text)
+{
+    pls_link *link = &p->links[slot];
+    if (link->state != PLS_LINK_NONE && link->epoch == epoch) {
+        queue_fail(p, link, text);
+        pls_targets_slot_died(p, slot, epoch, text, false);
+        pls_calls_slot_died(p, slot, epoch, text);
+        pls_outbox_detach(link->outbox);
+        pls_peer_release(link->peer);
+        memset(link, 0, sizeof *link);
+    } else {
+        pls_targets_slot_died(p, slot, epoch, text, false);
+        pls_calls_slot_died(p, slot, epoch, text);
+    }
+    if (pls_inbox_drained(p->inbox, slot)) {
+        (void)!pls_inbox_close_ring(p->inbox, slot);
+    }
+    pls_arena_reap(p->arena, slot, epoch);
+    pls_views_owner_dead(p->views, slot, epoch);
+    (void)!pls_attach_death_ack(p->attach, slot, epoch);
+}
+
+void pls_death_seen(pulsing *p, uint32_t slot)
+{
+    uint32_t epoch = 0;
+    char text[PLS_TEXT_BYTES_MAX];
+    pls_slot_state state = pls_directory_peek(p->info->directory, slot, &epoch);
+    if (slot == pulsing_slot(p) || (state != PLS_SLOT_DYING && state != PLS_SLOT_DEAD)) {
+        return;
+    }
+    death_words(p, slot, epoch, text, sizeof text);
+    if (state == PLS_SLOT_DEAD) {
+        link_reap(p, slot, epoch, text);
+        return;
+    }
+    pls_link *link = &p->links[slot];
+    if (link->state == PLS_LINK_UP && link->epoch == epoch) {
+        link->state = PLS_LINK_DYING;
+    }
+    pls_targets_slot_died(p, slot, epoch, text, true);
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Actors as their senders see them: where they live, how many messages may be under way (the
+ * window, which bounds the receiver's mailbox), and, for actors with a restart policy, copies of
+ * what was sent until the receiver has recorded that it starts. Invariants: messages to a target
+ * leave in the order in which they were begun; a copy is dropped only when the started word has
+ * passed it, and goes again only after the death of whoever had it. */
+#include "node/runtime.h"
+
+#include "base/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t bucket(uint64_t id)
+{
+    return (uint32_t)((id ^ id >> 32) * 2654435761u) % PLS_BUCKETS;
+}
+
+pulsing_target *pls_target_find(pulsing *p, uint64_t actor_id)
+{
+    pulsing_target *target = p->targets[bucket(actor_id)];
+    while (target != NULL && target->id != actor_id) {
+        target = target->next;
+    }
+    return target;
+}
+
+pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t window, bool restartable,
+                           pulsing_target **target_out)
+{
+    pulsing_target *target = pls_target_find(p, actor_id);
+    if (target == NULL) {
+        target = calloc(1, sizeof *target);
+        if (target == NULL) {
+            return PLS_ENOMEM;
+        }
+        target->p = p;
+        target->id = actor_id;
+        target->slot = (uint16_t)pls_actor_id_slot(actor_id);
+        target->epoch = pls_actor_id_epoch(actor_id);
+        target->window = window;
+        target->restartable = restartable;
+        target->next = p->targets[bucket(actor_id)];
+        p->targets[bucket(actor_id)] = target;
+    }
+    target->references++;
+    *target_out = target;
+    return PLS_OK;
+}
+
+static void target_free(pulsing *p, pulsing_target *target)
+{
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&target->retained)) != NULL) {
+        pls_parcel_free(p, parcel);
+    }
+    free(target->dead_text);
+    free(target);
+}
+
+void pulsing_target_release(pulsing_target *target)
+{
+    pls_assert(target->references > 0);
+    target->references--;
+    /* One that moved, died or has messages under way is remembered: a later ref must know it. */
+    if (target->references > 0 || target->state != PLS_TARGET_UP || target->in_flight > 0 ||
+        target->retained.count > 0 || pls_actor_id_slot(target->id) != target->slot ||
+        pls_actor_id_epoch(target->id) != target->epoch) {
+        return;
+    }
+    pulsing *p = target->p;
+    pulsing_target **at = &p->targets[bucket(target->id)];
+    while (*at != target) {
+        at = &(*at)->next;
+    }
+    *at = target->next;
+    target_free(p, target);
+}
+
+void pls_targets_free(pulsing *p)
+{
+    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
+        for (pulsing_target *target = p->targets[i]; target != NULL; target = target->next) {
+            pls_parcel *parcel = NULL;
+            target->references++;
+            while ((parcel = pls_parcels_pop(&target->waiting)) != NULL) {
+                pls_parcel_free(p, parcel);
+            }
+        }
+        while (p->targets[i] != NULL) {
+            pulsing_target *target = p->targets[i];
+            p->targets[i] = target->next;
+            target_free(p, target);
+        }
+    }
+}
+
+uint64_t pulsing_target_id(const pulsing_target *target)
+{
+    return target->id;
+}
+
+uint32_t pulsing_target_slot(const pulsing_target *target)
+{
+    return target->slot;
+}
+
+uint32_t pulsing_target_window(const pulsing_target *target)
+{
+    return target->window;
+}
+
+bool pulsing_target_restartable(const pulsing_target *target)
+{
+    return target->restartable;
+}
+
+const char *pulsing_target_death(const pulsing_target *target)
+{
+    return target->state == PLS_TARGET_DEAD ? target->dead_text : NULL;
+}
+
+static bool may_leave(const pulsing_target *target)
+{
+    return target->state == PLS_TARGET_UP &&
+           (target->window == 0 || target->in_flight < target->window);
+}
+
+static void waiting_flush(pulsing *p, pulsing_target *target)
+{
+    target->references++;
+    while (target->waiting.count > 0 && may_leave(target)) {
+        pls_parcel *parcel = pls_parcels_pop(&target->waiting);
+        p->waiting_count--;
+        bool notify = parcel->notify;
+        void *user = parcel->user;
+        parcel->notify = false;
+        pls_err err = pls_send_request(p, parcel);
+        if (notify && (err == PLS_OK || err == PLS_EFULL)) {
+            p->on.sent(p->on.context, user, PLS_OK);
+        }
+    }
+    pulsing_target_release(target);
+}
+
+void pls_target_credit(pulsing *p, pulsing_target *target, uint32_t count)
+{
+    target->in_flight -= count < target->in_flight ? count : target->in_flight;
+    if (target->waiting.count > 0) {
+        waiting_flush(p, target);
+    }
+}
+
+static void started_trim(pulsing *p, pulsing_target *target, uint64_t started)
+{
+    while (target->retained.first != NULL && target->retained.first->retain_seq <= started) {
+        pls_parcel_free(p, pls_parcels_pop(&target->retained));
+    }
+}
+
+static uint64_t started_word(pulsing *p, const pulsing_target *target)
+{
+    const pls_link *link = &p->links[target->slot];
+    bool known = target->has_retain_index && link->outbox != NULL && link->epoch == target->epoch;
+    return known ? pls_outbox_started_load(link->outbox, target->retain_index) : 0;
+}
+
+pls_err pls_target_retain(pulsing *p, pulsing_target *target, uint64_t call_id, uint8_t *bytes,
+                          uint32_t len, uint16_t flags, pls_block *block)
+{
+    pls_link *link = &p->links[target->slot];
+    if (!target->has_retain_index) {
+        if (link->retain_count >= PLS_STARTED_MAX) {
+            return PLS_EBUDGET;
+        }
+        target->retain_index = (uint16_t)link->retain_count++;
+        target->has_retain_index = true;
+    }
+    started_trim(p, target, started_word(p, target));
+    pls_wire_request head;
+    memcpy(&head, bytes, sizeof head);
+    head.flags |= PLS_REQUEST_RETAINED;
+    head.retain_index = target->retain_index;
+    head.retain_seq = ++target->retain_seq;
+    memcpy(bytes, &head, sizeof head);
+    pls_parcel *copy = pls_parcel_new(bytes, len, PLS_WIRE_REQUEST, flags);
+    if (copy == NULL) {
+        return PLS_ENOMEM;
+    }
+    copy->retain_seq = head.retain_seq;
+    copy->call_id = call_id;
+    if (block != NULL) {
+        pls_arena_hold(p->arena, block);
+        copy->block = block;
+    }
+    pls_parcels_push(&target->retained, copy);
+    return PLS_OK;
+}
+
+bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id)
+{
+    pls_parcels rest = {0};
+    pls_parcel *found = NULL;
+    pls_parcel *parcel = NULL;
+    while ((parcel = pls_parcels_pop(&target->waiting)) != NULL) {
+        if (parcel->call_id == call_id && found == NULL) {
+            found = parcel;
+        } else {
+            pls_parcels_push(&rest, parcel);
+        }
+    }
+    target->waiting = rest;
+    if (found == NULL) {
+        return false;
+    }
+    p->waiting_count--;
+    pls_parcel_free(p, found);
+    return true;
+}
+
+static void target_fail(pulsing *p, pulsing_target *target, pulsing_status status, const char *text)
+{
+    pls_parcel *parcel = NULL;
+    target->references++;
+    target->state = PLS_TARGET_DEAD;
+    target->dead_status = status;
+    if (target->dead_text == NULL) {
+        target->dead_text = strdup(text);
+    }
+    while ((parcel = pls_parcels_pop(&target->waiting)) != NULL) {
+        p->waiting_count--;
+        pls_send_failed(p, parcel, status, text);
+    }
+    for (uint32_t i = 0; i < p->calls_capacity; i++) {
+        pls_call *call = &p->calls[i];
+        bool ours = call->target == target && call->state != PLS_CALL_FREE;
+        if (ours && call->state != PLS_CALL_STREAM) {
+            pls_call_end(p, (uint64_t)call->gen << 32 | i, status, text);
+        }
+    }
+    while ((parcel = pls_parcels_pop(&target->retained)) != NULL) {
+        pls_parcel_free(p, parcel);
+    }
+    pulsing_target_release(target);
+}
+
+static void mark_kept(pulsing *p, const pls_parcels *list)
+{
+    for (const pls_parcel *parcel = list->first; parcel != NULL; parcel = parcel->next) {
+        pls_call *call = parcel->call_id != 0 ? pls_call_find(p, parcel->call_id) : NULL;
+        if (call != NULL) {
+            call->kept = true;
+        }
+    }
+}
+
+/* What was recorded as started is lost with its handler; the rest stays for the rebuilt actor. */
+static void target_wait_for_rebuild(pulsing *p, pulsing_target *target)
+{
+    started_trim(p, target, started_word(p, target));
+    mark_kept(p, &target->retained);
+    mark_kept(p, &target->waiting);
+    target->state = PLS_TARGET_MOVING;
+    target->in_flight = 0;
+    target->has_retain_index = false;
+}
+
+void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying)
+{
+    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
+        pulsing_target *next = NULL;
+        for (pulsing_target *target = p->targets[i]; target != NULL; target = next) {
+            next = target->next;
+            if (target->slot != slot || target->epoch != epoch ||
+                target->state != PLS_TARGET_UP) {
+                continue;
+            }
+            if (!target->restartable) {
+                target_fail(p, target, PULSING_DIED, text);
+            } else if (!dying) {
+                target_wait_for_rebuild(p, target);
+            }
+        }
+    }
+}
+
+void pulsing_target_kill(pulsing *p, uint64_t actor_id, pulsing_status status, const char *text)
+{
+    pulsing_target *target = pls_target_find(p, actor_id);
+    if (target != NULL && target->state != PLS_TARGET_DEAD) {
+        target_fail(p, target, status, text);
+    }
+}
+
+void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t epoch)
+{
+    pulsing_target *target = pls_target_find(p, actor_id);
+    if (target == NULL) {
+        if (pulsing_target_get(p, actor_id, 0, true, &target) != PLS_OK) {
+            return;
+        }
+        target->references--;
+    }
+    if (target->state == PLS_TARGET_DEAD ||
+        (target->state == PLS_TARGET_UP && target->slot == slot && target->epoch == epoch)) {
+        return;
+    }
+    target->slot = (uint16_t)slot;
+    target->epoch = epoch;
+    target->state = PLS_TARGET_UP;
+    target->has_retain_index = false;
+    target->in_flight = 0;
+    /* Everything kept goes again through the front of the waiting queue, so that order holds. */
+    pls_parcels again = target->retained;
+    target->retained = (pls_parcels){0};
+    pls_parcel *parcel = NULL;
+    pls_parcels later = target->waiting;
+    target->waiting = (pls_parcels){0};
+    while ((parcel = pls_parcels_pop(&again)) != NULL) {
+        target->references++;
+        parcel->target = target;
+        pls_parcels_push(&target->waiting, parcel);
+        p->waiting_count++;
+    }
+    while ((parcel = pls_parcels_pop(&later)) != NULL) {
+        pls_parcels_push(&target->waiting, parcel);
+    }
+    waiting_flush(p, target);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The only place where an error of the engine becomes a Python exception. */
+#include "python/core.h"
+
+#include <string.h>
+
+PyObject *core_exception(core_state *state, core_error error, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    PyObject *text = PyUnicode_FromFormatV(format, list);
+    va_end(list);
+    if (text == NULL) {
+        return NULL;
+    }
+    PyObject *exception = PyObject_CallOneArg(state->errors[error], text);
+    Py_DECREF(text);
+    return exception;
+}
+
+static core_error error_class(pls_err err)
+{
+    switch (err) {
+    case PLS_EFULL:
+    case PLS_EBUDGET:
+        return CORE_MAILBOX_FULL;
+    case PLS_EDEAD:
+        return CORE_ACTOR_DIED;
+    case PLS_ECLOSED:
+    case PLS_EFORKED:
+        return CORE_SYSTEM_CLOSED;
+    case PLS_ENOENT:
+        return CORE_ACTOR_NOT_FOUND;
+    case PLS_ETOOBIG:
+    case PLS_EPROTO:
+    case PLS_ECORRUPT:
+        return CORE_CODEC_ERROR;
+    case PLS_ETIMEDOUT:
+        return CORE_ASK_TIMEOUT;
+    default:
+        return CORE_PULSING_ERROR;
+    }
+}
+
+static const char *remedy(pls_err err)
+{
+    switch (err) {
+    case PLS_EBUDGET:
+        return "; large payloads in flight use all of it: await earlier calls, drop received "
+               "arrays, or raise SystemConfig.with_memory(...)";
+    case PLS_ETOOBIG:
+        return "; send it in pieces, or raise SystemConfig.with_memory(...)";
+    case PLS_EFDLIMIT:
+        return "; raise the limit of open files (ulimit -n)";
+    case PLS_EFULL:
+        return "; await earlier calls before making more";
+    default:
+        return "";
+    }
+}
+
+int core_fail(core_state *state, pls_err err, const char *what)
+{
+    if (err == PLS_ENOMEM) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyErr_Format(state->errors[error_class(err)], "%s: %s%s", what, pls_err_text(err),
+                 remedy(err));
+    return -1;
+}
+
+/* "Counter 'c1'", or "Counter 0300000100000007". */
+static PyObject *ref_words(core_ref *ref)
+{
+    if (ref->name != Py_None) {
+        return PyUnicode_FromFormat("%U '%U'", ref->class_name, ref->name);
+    }
+    return PyUnicode_FromFormat("%U %llx", ref->class_name,
+                                (unsigned long long)pulsing_target_id(ref->target));
+}
+
+int core_fail_target(core_state *state, pls_err err, core_ref *ref)
+{
+    const char *death = pulsing_target_death(ref->target);
+    if (err != PLS_EDEAD || death == NULL) {
+        return core_fail(state, err, "the message was not sent");
+    }
+    PyObject *words = ref_words(ref);
+    if (words != NULL) {
+        PyErr_Format(state->errors[CORE_ACTOR_DIED], "actor %U is gone: %s", words, death);
+        Py_DECREF(words);
+    }
+    return -1;
+}
+
+static core_error status_class(uint8_t status)
+{
+    switch (status) {
+    case PULSING_NO_ACTOR:
+    case PULSING_DIED:
+        return CORE_ACTOR_DIED;
+    case PULSING_MAILBOX_FULL:
+        return CORE_MAILBOX_FULL;
+    case PULSING_EXPIRED:
+        return CORE_ASK_TIMEOUT;
+    case PULSING_CANCELLED:
+        return CORE_ASK_CANCELLED;
+    case PULSING_DEADLOCK:
+        return CORE_DEADLOCK;
+    case PULSING_CLOSED:
+        return CORE_SYSTEM_CLOSED;
+    default:
+        return CORE_CODEC_ERROR;
+    }
+}
+
+static PyObject *raised(core_runtime *rt, const pulsing_message *message)
+{
+    pls_source source;
+    PyObject *block = NULL;
+    if (core_source(rt, message, &source, &block) < 0) {
+        return NULL;
+    }
+    PyObject *exception = pls_codec_decode_exception(&rt->state->codec, &source);
+    Py_XDECREF(block);
+    return exception;
+}
+
+PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
+                               PyObject *label)
+{
+    core_state *state = rt->state;
+    if (message->status == PULSING_RAISED) {
+        return raised(rt, message);
+    }
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)message->payload,
+                                          (Py_ssize_t)message->payload_bytes, "replace");
+    if (text == NULL) {
+        return NULL;
+    }
+    PyObject *exception = NULL;
+    PyObject *words = ref != NULL ? ref_words(ref) : NULL;
+    if (message->status == PULSING_NO_METHOD) {
+        exception = PyObject_CallOneArg(PyExc_AttributeError, text);
+    } else if (message->status == PULSING_CLOSED) {
+        exception = core_exception(state, CORE_SYSTEM_CLOSED, "%U", text);
+    } else if (words != NULL && label != NULL) {
+        exception = core_exception(state, status_class(message->status), "%U of actor %U: %U",
+                                   label, words, text);
+    } else if (!PyErr_Occurred()) {
+        exception = core_exception(state, status_class(message->status), "%U", text);
+    }
+    Py_XDECREF(words);
+    Py_DECREF(text);
+    return exception;
+}

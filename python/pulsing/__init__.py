@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pulsing: actors for Python inference services."""
+
+from pulsing import _stranger
+
+_stranger.refuse()
+
+from . import _core  # noqa: E402
+from ._actor import Actor, ActorContext, as_actor, current_context  # noqa: E402
+from ._config import SystemConfig  # noqa: E402
+from ._errors import (  # noqa: E402
+    ActorDied,
+    ActorError,
+    ActorExists,
+    ActorFailed,
+    ActorNotFound,
+    AskCancelled,
+    AskTimeout,
+    AuthenticationError,
+    CodecError,
+    DeadlockError,
+    MailboxFull,
+    NodeUnreachable,
+    PulsingError,
+    StreamClosed,
+    SystemClosed,
+)
+from ._ids import ActorId, NodeId  # noqa: E402
+from ._message import Message, StreamMessage, _restore  # noqa: E402
+
+__version__ = _core.__version__
+
+_core.register_python(Message, StreamMessage, _restore, ActorId, {})
+
+from ._system import ActorSystem, create_actor_system  # noqa: E402
+
+remote = as_actor
+
+__all__ = [
+    "Actor",
+    "ActorContext",
+    "ActorDied",
+    "ActorError",
+    "ActorExists",
+    "ActorFailed",
+    "ActorId",
+    "ActorNotFound",
+    "ActorSystem",
+    "AskCancelled",
+    "AskTimeout",
+    "AuthenticationError",
+    "CodecError",
+    "DeadlockError",
+    "MailboxFull",
+    "Message",
+    "NodeId",
+    "NodeUnreachable",
+    "PulsingError",
+    "StreamClosed",
+    "StreamMessage",
+    "SystemClosed",
+    "SystemConfig",
+    "as_actor",
+    "create_actor_system",
+    "current_context",
+    "remote",
+]

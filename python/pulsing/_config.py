@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SystemConfig`: what a system is made of. Every `with_...` gives a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable, Sequence
+
+__all__ = ["SystemConfig"]
+
+
+class _OnClassOrInstance:
+    """A method that makes a fresh object when it is called on the class: `SystemConfig.with_addr(...)`."""
+
+    def __init__(self, function):
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance, owner):
+        return self._function.__get__(owner() if instance is None else instance, owner)
+
+
+def _address(field: str, value: Any) -> str:
+    if not isinstance(value, str) or ":" not in value:
+        raise ValueError(f"{field}: expected 'host:port', got {value!r}")
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{field}: expected 'host:port' with a port from 0 to 65535, got {value!r}")
+    return value
+
+
+def _seconds(field: str, value: Any, zero: bool = False) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise ValueError(f"{field}: expected seconds, got {value!r}")
+    if value < 0 or (value == 0 and not zero):
+        raise ValueError(f"{field}: expected more than 0 seconds, got {value!r}")
+    return float(value)
+
+
+def _count(field: str, value: Any, low: int, high: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{field}: expected a whole number from {low} to {high}, got {value!r}")
+    return value
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: affinity, and the cgroup's `cpu.max`."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as f:
+            quota, period = f.read().split()[:2]
+        if quota != "max":
+            count = min(count, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemConfig:
+    """What `create_actor_system` builds.
+
+    Every field is also the environment variable `PULSING_<FIELD>` (`PULSING_WORKERS=4`), used
+    where the program gives none. A bad value is a `ValueError` that names the field.
+    """
+
+    addr: str | None = None
+    advertise: str | None = None
+    seeds: tuple[str, ...] = ()
+    workers: int | None = None
+    worker_env: Any = None
+    worker_cpus: Any = None
+    worker_setup: Callable[[], Any] | None = None
+    cluster_key: Any = None
+    name: str | None = None
+    ask_timeout: float | None = None
+    stop_timeout: float = 10.0
+    memory_bytes: int | None = None
+    attach_to: str | None = None
+
+    def __post_init__(self):
+        put = object.__setattr__
+        for field in ("addr", "advertise", "name"):
+            if getattr(self, field) is None and os.environ.get(f"PULSING_{field.upper()}"):
+                put(self, field, os.environ[f"PULSING_{field.upper()}"])
+        if not self.seeds and os.environ.get("PULSING_SEEDS"):
+            put(self, "seeds", tuple(os.environ["PULSING_SEEDS"].split(",")))
+        if self.workers is None and os.environ.get("PULSING_WORKERS"):
+            text = os.environ["PULSING_WORKERS"]
+            put(self, "workers", int(text) if text.isdigit() else text)
+        if self.addr is not None:
+            _address("addr", self.addr)
+        if self.advertise is not None:
+            _address("advertise", self.advertise)
+        if isinstance(self.seeds, str):
+            raise ValueError(f"seeds: expected a list of 'host:port', got the string {self.seeds!r}")
+        put(self, "seeds", tuple(_address("seeds", seed) for seed in self.seeds))
+        _count("workers", self.workers, 0, 254)
+        _count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
+        _seconds("ask_timeout", self.ask_timeout)
+        put(self, "stop_timeout", _seconds("stop_timeout", self.stop_timeout, zero=True))
+        if self.name is not None and (not isinstance(self.name, str) or not 0 < len(self.name.encode()) <= 255):
+            raise ValueError(f"name: expected 1 to 255 bytes of text, got {self.name!r}")
+        if self.worker_setup is not None and not callable(self.worker_setup):
+            raise ValueError(f"setup: expected a function, got {self.worker_setup!r}")
+
+    @classmethod
+    def standalone(cls) -> SystemConfig:
+        """An embedded node of this program alone: no network listener, nothing to start by hand."""
+        return cls()
+
+    @classmethod
+    def attach(cls, name_or_socket_path: str) -> SystemConfig:
+        """Attach to a node that runs on this host already (`pulsing node`, or a launcher)."""
+        if not isinstance(name_or_socket_path, str) or not name_or_socket_path:
+            raise ValueError(f"attach: expected a node's name or socket path, got {name_or_socket_path!r}")
+        return cls(attach_to=name_or_socket_path)
+
+    def _with(self, **changes: Any) -> SystemConfig:
+        return dataclasses.replace(self, **changes)
+
+    @_OnClassOrInstance
+    def with_addr(self, addr: str) -> SystemConfig:
+        """Listen on `host:port`; port 0 asks the system for one."""
+        return self._with(addr=_address("addr", addr))
+
+    @_OnClassOrInstance
+    def with_advertise(self, addr: str) -> SystemConfig:
+        """The address that other nodes are told."""
+        return self._with(advertise=addr)
+
+    @_OnClassOrInstance
+    def with_seeds(self, seeds: Sequence[str]) -> SystemConfig:
+        """Nodes to join: `["host:port", ...]`."""
+        return self._with(seeds=seeds if isinstance(seeds, str) else tuple(seeds))
+
+    @_OnClassOrInstance
+    def with_workers(self, n: int, env: Any = None, cpus: Any = None, setup: Any = None) -> SystemConfig:
+        """Up to `n` worker processes, started when needed; 0 keeps everything in this process.
+
+        `env` and `cpus` are a list by worker index, or a function of it; `setup` is called once
+        in every worker before its first actor.
+        """
+        if n is None:
+            raise ValueError("workers: expected a whole number from 0 to 254, got None")
+        return self._with(workers=n, worker_env=env, worker_cpus=cpus, worker_setup=setup)
+
+    @_OnClassOrInstance
+    def with_cluster_key(self, key: Any) -> SystemConfig:
+        """The 32-byte secret of the cluster, or the path of the file that holds it."""
+        return self._with(cluster_key=key)
+
+    @_OnClassOrInstance
+    def with_name(self, name: str) -> SystemConfig:
+        """The node's name; `SystemConfig.attach(name)` finds it by that."""
+        return self._with(name=name)
+
+    @_OnClassOrInstance
+    def with_ask_timeout(self, seconds: float | None) -> SystemConfig:
+        """The deadline of an ask that gives none itself."""
+        return self._with(ask_timeout=seconds)
+
+    @_OnClassOrInstance
+    def with_stop_timeout(self, seconds: float) -> SystemConfig:
+        """How long stopping may drain mailboxes and run `on_stop`."""
+        return self._with(stop_timeout=seconds)
+
+    @_OnClassOrInstance
+    def with_memory(self, bytes_max: int) -> SystemConfig:
+        """The budget of each process for large payloads in flight."""
+        return self._with(memory_bytes=bytes_max)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one tree of errors. Each says what happened, to what, and what can be done."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = [
+    "ActorDied",
+    "ActorError",
+    "ActorExists",
+    "ActorFailed",
+    "ActorNotFound",
+    "AskCancelled",
+    "AskTimeout",
+    "AuthenticationError",
+    "CodecError",
+    "DeadlockError",
+    "MailboxFull",
+    "NodeUnreachable",
+    "PulsingError",
+    "RemoteTraceback",
+    "StreamClosed",
+    "SystemClosed",
+]
+
+
+class PulsingError(Exception):
+    """The root of every error that Pulsing itself raises."""
+
+
+class ActorNotFound(PulsingError):
+    """No actor has that name or id, or it is not visible from here."""
+
+
+class ActorExists(PulsingError):
+    """The name is taken on this node; the text says by which actor."""
+
+
+class ActorDied(PulsingError):
+    """The actor, its process or its node is gone; the text says which one, and how it ended."""
+
+
+class ActorFailed(PulsingError):
+    """Raised by a handler to say that its actor's state is no longer good: the restart policy decides."""
+
+
+class ActorError(PulsingError):
+    """A handler raised an exception that cannot be rebuilt here; the text has its class and message."""
+
+
+class MailboxFull(PulsingError):
+    """The actor's mailbox was full and its overflow policy rejects, or a limit of this process is reached."""
+
+
+# From Python 3.11 on, asyncio's own is the builtin one.
+_TIMEOUTS = tuple(dict.fromkeys((asyncio.TimeoutError, TimeoutError)))
+
+
+class AskTimeout(PulsingError, *_TIMEOUTS):
+    """The deadline of an ask has passed; the text says how far the request had come."""
+
+
+class AskCancelled(PulsingError):
+    """The handler was cancelled before it could answer."""
+
+
+class DeadlockError(PulsingError):
+    """The ask would wait for itself; the text names the cycle."""
+
+
+class StreamClosed(PulsingError):
+    """The other end of the stream is gone."""
+
+
+class NodeUnreachable(PulsingError):
+    """The node cannot be reached; the text says what is known of the request."""
+
+
+class AuthenticationError(PulsingError):
+    """The node refused us, or we it."""
+
+
+class SystemClosed(PulsingError):
+    """The system has been shut down, or its node process has died; the text says which."""
+
+
+class CodecError(PulsingError, TypeError):
+    """Something cannot be sent, or bytes cannot be read; the text names it and the remedy."""
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a handler raised: `str()` is the traceback where it was raised."""

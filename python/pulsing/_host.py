@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Actors of this process: building them, their hooks, stopping them, and building them again.
+
+Every attached process has a `Host` as its system actor; others ask it to spawn, stop and watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from ._actor import _OVERFLOWS, _RESTARTS, ActorClass, ActorContext, _wants_context, describe
+from ._errors import ActorExists, ActorFailed, ActorNotFound, PulsingError
+
+if TYPE_CHECKING:
+    from ._system import ActorSystem
+
+log = logging.getLogger("pulsing")
+
+NAME_PUBLIC = 1
+NAME_UNIQUE = 2
+EEXIST = 11
+MAILBOX_DEFAULT = 1024
+UNLIMITED = 0xFFFFFFFF
+PLACES = {"worker": 0, "index": 1, "dedicated": 2}
+
+
+def class_payload(cls: type) -> Any:
+    """How a class travels to a worker: its import path, or (from a script) the class itself."""
+    return f"{cls.__module__}:{cls.__qualname__}" if _importable(cls) else cls
+
+
+def _importable(cls: type) -> bool:
+    from ._pickling import _module_by_value
+
+    found: Any = sys.modules.get(cls.__module__)
+    if found is None or _module_by_value(cls.__module__):
+        return False
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
+def class_of(payload: Any) -> type:
+    """The class that `class_payload` described."""
+    if not isinstance(payload, str):
+        return payload
+    module, _, path = payload.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+class Hosted:
+    """One actor of this process."""
+
+    __slots__ = ("cell", "description", "name", "flags", "watchers", "reason", "stopping", "dedicated", "restart")
+
+    def __init__(self, cell: Any, description: ActorClass, name: str | None, flags: int):
+        self.cell = cell
+        self.description = description
+        self.name = name
+        self.flags = flags
+        self.watchers: list[asyncio.Future] = []
+        self.reason: str | None = None
+        self.stopping: asyncio.Future | None = None
+        self.dedicated = False
+        self.restart = "never"
+
+    @property
+    def label(self) -> str:
+        return self.name or f"{self.description.name} {self.cell.id:x}"
+
+
+def window_of(description: ActorClass) -> int:
+    """Messages that one process may have under way to an actor; 0: the receiver decides."""
+    options = description.options
+    if options.get("overflow", "wait") != "wait":
+        return 0
+    return options.get("mailbox", MAILBOX_DEFAULT) + options.get("max_concurrency", 1)
+
+
+def metadata_of(description: ActorClass) -> bytes:
+    """What a name carries beside its actor: enough to make a ref."""
+    restartable = description.options.get("restart", "never") != "never"
+    return window_of(description).to_bytes(4, "little") + bytes([restartable])
+
+
+async def _maybe(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result
+
+
+class Host:
+    """The system actor of a process."""
+
+    def __init__(self, system: ActorSystem):
+        self.system = system
+        self.rt = system._rt
+        self.actors: dict[int, Hosted] = {}
+        self._tasks: set[asyncio.Task] = set()
+        self.when_empty: Any = None
+        endpoints = {name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")}
+        self.cell = self.rt.host(
+            self, endpoints, None, False, None, "system", 1 << 20, 1 << 20, 0, system_actor=True
+        )
+
+    def background(self, coroutine: Any) -> asyncio.Task:
+        """A task that is kept until it is done."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Endpoints of the system actor.
+
+    def ping(self) -> int:
+        return self.rt.slot
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": actor,
+                "name": hosted.name,
+                "class": hosted.description.name,
+                "queued": hosted.cell.queued,
+                "running": hosted.cell.running,
+            }
+            for actor, hosted in self.actors.items()
+        ]
+
+    def spawn(self, payload: Any, args: tuple, kwargs: dict, name: str | None, flags: int, place: tuple) -> Any:
+        cls = class_of(payload)
+        description = describe(cls)
+        plain = name is None and description.options.get("restart", "never") == "never"
+        if plain and not hasattr(cls, "on_start"):
+            hosted = self._add(description, None, 0)
+            try:
+                hosted.cell.set_instance(cls(*args, **kwargs))
+            except BaseException:
+                self._drop(hosted, "it could not be built")
+                raise
+            hosted.dedicated = place[0] == "dedicated"
+            return hosted.cell.id, window_of(description), False, description.name
+        return self._spawn_slow(payload, description, args, kwargs, name, flags, place)
+
+    async def _spawn_slow(self, payload, description, args, kwargs, name, flags, place):
+        def build():
+            return description.cls(*args, **kwargs)
+
+        restart = description.options.get("restart", "never")
+        spec = b""
+        if restart != "never":
+            spec = _core.encode((payload, args, kwargs, name, flags, place), self.rt)
+        hosted = await self.start(build, description, name, flags, spec=spec, place=place)
+        hosted.dedicated = place[0] == "dedicated"
+        return hosted.cell.id, window_of(description), restart != "never", description.name
+
+    async def stop(self, actor: int, now: bool = False, timeout: float | None = None) -> bool:
+        hosted = self.actors.get(actor)
+        if hosted is None:
+            return False
+        await self.end(hosted, now, timeout, "it has been stopped")
+        return True
+
+    async def watch(self, actor: int) -> str:
+        hosted = self.actors.get(actor)
+        if hosted is None:
+            return "it has been stopped"
+        future = asyncio.get_running_loop().create_future()
+        hosted.watchers.append(future)
+        return await future
+
+    # Building.
+
+    def _add(self, description: ActorClass, name: str | None, flags: int, actor_id: int = 0) -> Hosted:
+        options = description.options
+        receive = description.cls.receive if description.receive is not None else None
+        context = ActorContext(self.system, 0, name)
+        cell = self.rt.host(
+            None,
+            description.methods,
+            receive,
+            description.receive_context,
+            context,
+            name or description.name,
+            options.get("mailbox", MAILBOX_DEFAULT),
+            options.get("max_concurrency", 1),
+            _OVERFLOWS[options.get("overflow", "wait")],
+            actor_id,
+        )
+        context._actor = cell.id
+        hosted = Hosted(cell, description, name, flags)
+        hosted.restart = options.get("restart", "never")
+        cell.failed = lambda error, waited: self._failed(hosted, error, waited)
+        self.actors[cell.id] = hosted
+        return hosted
+
+    def _drop(self, hosted: Hosted, reason: str) -> None:
+        hosted.reason = reason
+        self.actors.pop(hosted.cell.id, None)
+        hosted.cell.failed = None
+        hosted.cell.drained = None
+        hosted.cell.remove(reason)
+        for future in hosted.watchers:
+            if not future.done():
+                future.set_result(reason)
+        if self.when_empty is not None and not self.actors and hosted.dedicated:
+            self.when_empty()
+
+    async def start(
+        self, build: Any, description: ActorClass, name: str | None, flags: int, spec: bytes = b"", place: tuple = ("worker", 0)
+    ) -> Hosted:
+        """Hosts an actor: takes its name, builds it, runs `on_start`, lets messages in."""
+        hosted = self._add(description, name, flags)
+        hosted.cell.hold(True)
+        try:
+            await self._register(hosted, spec, place)
+            hosted.cell.set_instance(build())
+            await self._on_start(hosted)
+        except BaseException:
+            self._drop(hosted, "it could not be started")
+            await self._unregister(hosted, spec)
+            raise
+        hosted.cell.hold(False)
+        return hosted
+
+    async def _register(self, hosted: Hosted, spec: bytes, place: tuple) -> None:
+        options = hosted.description.options
+        if hosted.name is not None:
+            reply = await self.rt.name_register(
+                hosted.name,
+                hosted.cell.id,
+                hosted.flags,
+                hosted.description.name,
+                metadata_of(hosted.description),
+            )
+            if reply[0] == EEXIST:
+                hosted.name, name = None, hosted.name
+                raise ActorExists(
+                    f"the name {name!r} is taken on this node by a {reply[6] or 'actor'} (id {reply[3]:x}): "
+                    "stop it first, or choose another name"
+                )
+            if reply[0] != 0:
+                raise PulsingError(f"the name {hosted.name!r} could not be registered: {reply[6]}")
+        if spec:
+            most = options.get("max_restarts", 10)
+            await self.rt.restart_register(
+                hosted.cell.id,
+                _RESTARTS[hosted.restart],
+                UNLIMITED if most is None else most,
+                int(options.get("min_backoff", 0.1) * 1000),
+                int(max(options.get("max_backoff", 10.0), options.get("min_backoff", 0.1)) * 1000),
+                PLACES[place[0]],
+                place[1],
+                spec,
+            )
+
+    async def _unregister(self, hosted: Hosted, spec: bytes | bool) -> None:
+        if hosted.name is not None or spec:
+            try:
+                await self.rt.actor_unregister(hosted.cell.id)
+            except PulsingError:
+                pass  # the node is gone, and with it every name
+
+    async def _on_start(self, hosted: Hosted) -> None:
+        hook = getattr(hosted.cell.instance, "on_start", None)
+        if hook is not None:
+            context = (hosted.cell.context,) if _wants_context(hook, 0) else ()
+            await _maybe(hook(*context))
+
+    # Ending.
+
+    async def end(self, hosted: Hosted, now: bool, timeout: float | None, reason: str) -> None:
+        """Drains, runs `on_stop`, and forgets the actor; a second caller waits for the first."""
+        if hosted.stopping is not None:
+            await asyncio.shield(hosted.stopping)
+            return
+        loop = asyncio.get_running_loop()
+        hosted.stopping = loop.create_future()
+        limit = self.system.config.stop_timeout if timeout is None else timeout
+        until = loop.time() + limit
+        hosted.cell.context._stopping = True
+        try:
+            await self._drain(hosted, now, until)
+            await self._on_stop(hosted, until)
+            for child in hosted.cell.context._children:
+                await self.system._stop_ref(child, now, max(0.0, until - loop.time()))
+        finally:
+            self._drop(hosted, reason)
+            hosted.stopping.set_result(None)
+        await self._unregister(hosted, hosted.restart != "never")
+
+    async def _drain(self, hosted: Hosted, now: bool, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        drained = loop.create_future()
+        hosted.cell.drained = lambda: drained.done() or drained.set_result(None)
+        hosted.cell.stop(now)
+        tasks = hosted.cell.tasks()
+        if now:
+            for task in tasks:
+                task.cancel()
+        done, _ = await asyncio.wait([drained], timeout=max(0.0, until - loop.time()))
+        if not done:
+            hosted.cell.stop(True)
+            for task in hosted.cell.tasks():
+                task.cancel()
+            await asyncio.wait([drained], timeout=0.2)
+
+    async def _on_stop(self, hosted: Hosted, until: float) -> None:
+        hook = getattr(hosted.cell.instance, "on_stop", None)
+        if hook is None:
+            return
+        try:
+            left = max(0.05, until - asyncio.get_running_loop().time())
+            await asyncio.wait_for(_maybe(hook()), left)
+        except asyncio.TimeoutError:
+            log.error("on_stop of %s did not end within its stop timeout", hosted.label)
+        except Exception:
+            log.exception("on_stop of %s failed", hosted.label)
+
+    async def end_all(self, timeout: float | None = None) -> None:
+        """Ends every actor of this process at the same time."""
+        await asyncio.gather(*[self.end(h, False, timeout, "its system was shut down") for h in list(self.actors.values())])
+
+    # Failing and building again.
+
+    def _failed(self, hosted: Hosted, error: BaseException, waited: bool) -> None:
+        if not isinstance(error, ActorFailed):
+            log.error(
+                "a message to %s failed and nobody waits for its answer:\n%s",
+                hosted.label,
+                "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip(),
+            )
+            return
+        if hosted.restart == "never":
+            self.background(self.end(hosted, True, None, f"it failed: {error}"))
+            return
+        hosted.cell.hold(True)
+        self.rt.actor_failed(hosted.cell.id, str(error))
+
+    def on_rebuild(self, actor: int, attempt: int, name: str, spec: bytes) -> None:
+        """The node asks this process to build a restartable actor again."""
+        self.background(self._rebuild(actor, spec))
+
+    async def _rebuild(self, actor: int, spec: bytes) -> None:
+        hosted = self.actors.get(actor)
+        try:
+            payload, args, kwargs, name, flags, place = _core.decode(spec, self.rt)
+            description = describe(class_of(payload))
+            if hosted is None:
+                hosted = self._add(description, name, flags, actor)
+                hosted.dedicated = place[0] == "dedicated"
+            hosted.cell.hold(True)
+            hosted.cell.set_instance(description.cls(*args, **kwargs))
+            await self._on_start(hosted)
+        except BaseException as error:
+            if hosted is not None:
+                self._drop(hosted, f"it could not be built again: {error!r}")
+            self.rt.rebuilt(actor, False, f"building it again failed: {error!r}")
+            return
+        self.rt.rebuilt(actor, True, "")
+        hosted.cell.hold(False)
+
+    def on_shutdown(self, timeout_ms: int) -> None:
+        """The node ends the system."""
+        self.system._on_shutdown(timeout_ms / 1000)
+
+    def on_node_gone(self, text: str) -> None:
+        """The node process has ended."""
+        self.system._on_node_gone(text)
+
+
+def not_found(what: str) -> ActorNotFound:
+    """The error for a name or id that leads nowhere."""
+    return ActorNotFound(f"no public actor is called {what!r} (a private one is found by its node's ctx.actor_ref)")

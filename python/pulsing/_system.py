@@ -1,0 +1,535 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ActorSystem`: a node, as a program on an event loop uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from . import _core
+from ._actor import ActorContext, describe
+from ._config import SystemConfig, usable_cpus
+from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed
+from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
+from ._ids import ActorId, NodeId
+
+__all__ = ["ActorSystem", "create_actor_system"]
+
+ROLE_WORKER = 2
+ALIVE = 2
+WAIT_FOREVER = 0xFFFFFFFF
+EDEAD = 5
+
+
+def node_program() -> str:
+    """The path of the node program that this installation brought."""
+    return os.path.join(os.path.dirname(_core.__file__), "_bin", "pulsing-node")
+
+
+def launch_node(config: SystemConfig) -> tuple[int, int, int]:
+    """Starts an embedded node: (control descriptor, pid, pidfd)."""
+    from . import _template
+
+    workers = usable_cpus() if config.workers is None else config.workers
+    info = _core.encode({"setup": config.worker_setup, "stop_timeout": config.stop_timeout})
+    return _core.launch(
+        node_program(),
+        workers,
+        _template.argv() if workers else None,
+        _search_path(),
+        [],
+        info,
+        config.name,
+        config.name,
+        config.memory_bytes or 0,
+        False,
+    )
+
+
+def _search_path() -> list[str]:
+    here = os.getcwd()
+    return [os.path.abspath(p) if p else here for p in sys.path]
+
+
+def current_system_context() -> ActorContext | None:
+    """The context of the handler that runs now, in whatever system of this process."""
+    invocation = _core.current()
+    if invocation is not None:
+        return invocation.context
+    for system in list(_live):
+        context = system._rt.current_context()
+        if context is not None:
+            return context
+    return None
+
+
+_live: set[ActorSystem] = set()
+
+
+class Placer:
+    """Chooses the worker for a new actor: the least loaded, one not yet started counting as empty."""
+
+    def __init__(self, rt: Any, config: SystemConfig):
+        self.rt = rt
+        self.config = config
+        self.pending: dict[int, int] = {}
+
+    def _workers(self) -> dict[int, tuple[int, int, int]]:
+        return {
+            line[5]: (line[0], line[1], line[6])
+            for line in self.rt.directory()
+            if line[3] == ROLE_WORKER and line[2] == ALIVE and line[5] >= 0
+        }
+
+    def quick(self) -> tuple[int, int] | None:
+        """(slot, epoch) when every worker has started; else the node has to be asked."""
+        workers = self._workers()
+        if len(workers) < self.rt.workers_max:
+            return None
+        slot, epoch, _ = min(workers.values(), key=lambda w: (w[2] + self.pending.get(w[0], 0), w[0]))
+        return slot, epoch
+
+    def request(self, kind: str, index: int) -> tuple[int, int, Any, Any]:
+        """The arguments of a place request: kind, index, environment, CPUs."""
+        config = self.config
+        if kind == "worker" and (config.worker_env is not None or config.worker_cpus is not None):
+            started = self._workers()
+            free = [i for i in range(self.rt.workers_max) if i not in started]
+            kind = "index"
+            index = free[0] if free else min(started, key=lambda i: started[i][2])
+        env = self._of(config.worker_env, index) if kind == "index" else None
+        cpus = self._of(config.worker_cpus, index) if kind == "index" else None
+        lines = None if env is None else [f"{k}={v}" for k, v in env.items()]
+        return PLACES[kind], index, lines, None if cpus is None else [int(c) for c in cpus]
+
+    @staticmethod
+    def _of(source: Any, index: int) -> Any:
+        if source is None:
+            return None
+        if callable(source):
+            return source(index)
+        return source[index] if index < len(source) else None
+
+    def normalize(self, placement: Any, node_id: NodeId) -> tuple[str, int]:
+        """(kind, index) of a `placement=` argument; ValueError for what is none."""
+        if placement in ("here", "worker", "dedicated", "remote"):
+            return placement, 0
+        if isinstance(placement, int) and not isinstance(placement, bool):
+            if not 0 <= placement < self.rt.workers_max:
+                raise ValueError(
+                    f"placement={placement}: the worker's index is from 0 to {self.rt.workers_max - 1}; "
+                    "SystemConfig.with_workers(n) sets how many there are"
+                )
+            return "index", placement
+        if placement == node_id:
+            return "worker", 0
+        raise ValueError(
+            f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', a worker's index or a node id"
+        )
+
+
+def spawn_arguments(args: tuple, name: str | None) -> tuple[Any, str | None]:
+    """`(actor, "name")`, `("name", actor)`, `(actor)`, with `name=`: which is which."""
+    if not 1 <= len(args) <= 2:
+        raise TypeError(f"spawn() takes an actor and perhaps a name, not {len(args)} positional arguments")
+    actor, *rest = args
+    if rest:
+        if isinstance(actor, str) and not isinstance(rest[0], str):
+            actor, rest = rest[0], [actor]
+        if not isinstance(rest[0], (str, type(None))):
+            raise TypeError(f"spawn(): the name is a string, not {type(rest[0]).__name__}")
+        if name is not None and rest[0] is not None:
+            raise TypeError("spawn() got the name twice")
+        name = rest[0] if rest[0] is not None else name
+    if isinstance(actor, type):
+        raise TypeError(
+            f"spawn() takes an object, not the class {actor.__name__}: pass {actor.__name__}(...), "
+            f"or use await {actor.__name__}.local(system, ...)"
+        )
+    if isinstance(actor, (str, bytes, int, float, type(None))):
+        raise TypeError(f"spawn(): {actor!r} is not an actor")
+    check_name(name)
+    return actor, name
+
+
+def check_name(name: Any) -> None:
+    """ValueError unless `name` is None or a name that an actor can have."""
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a string, got {name!r}")
+    if not 0 < len(name.encode()) <= 255 or "\0" in name:
+        raise ValueError(f"name: expected 1 to 255 bytes of text, got {name!r}")
+
+
+def flags_of(public: Any) -> int:
+    """The registration flags of a `public=` argument."""
+    if public == "unique":
+        return NAME_PUBLIC | NAME_UNIQUE
+    if not isinstance(public, bool):
+        raise ValueError(f"public: expected True, False or 'unique', got {public!r}")
+    return NAME_PUBLIC if public else 0
+
+
+def ref_of_entry(rt: Any, name: str, reply: tuple) -> Any:
+    """The ref for what name_find() answered."""
+    _, slot, epoch, actor, _, _, class_name, metadata = reply
+    window = int.from_bytes(metadata[:4], "little")
+    restartable = len(metadata) > 4 and metadata[4] == 1
+    ref = rt.ref(actor, window, restartable, name, class_name)
+    if (actor >> 56, actor >> 32 & 0xFFFFFF) != (slot, epoch) and restartable:
+        rt.route(actor, slot, epoch)
+    return ref
+
+
+class ActorSystem:
+    """A node of this program's own, or an attachment to one that runs on the host.
+
+    `await create_actor_system(config)` makes it; `async with` shuts it down.
+    """
+
+    def __init__(self, rt: Any, config: SystemConfig, node: tuple[int, int] | None, loop: Any):
+        self.config = config
+        self._rt = rt
+        self._node = node
+        self._loop = loop
+        self._ending: asyncio.Future | None = None
+        self._writing = False
+        self._placer = Placer(rt, config)
+        rt.ask_timeout = config.ask_timeout or 0.0
+        self._host = Host(self)
+        rt.start(self._host, self)
+        _live.add(self)
+
+    @classmethod
+    async def create(cls, config: SystemConfig | None = None) -> ActorSystem:
+        """Starts a system; the same as `create_actor_system(config)`."""
+        return await create_actor_system(config)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._rt.event_fd, self._rt.on_event)
+        self._loop.add_reader(self._rt.control_fd, self._on_control)
+
+    def _unlisten(self) -> None:
+        self._loop.remove_reader(self._rt.event_fd)
+        self._loop.remove_reader(self._rt.control_fd)
+        self._loop.remove_writer(self._rt.control_fd)
+
+    def _on_control(self) -> None:
+        wants_write = self._rt.on_control()
+        if wants_write and not self._writing:
+            self._loop.add_writer(self._rt.control_fd, self._on_control)
+        elif self._writing and not wants_write and self._rt.control_fd >= 0:
+            self._loop.remove_writer(self._rt.control_fd)
+        self._writing = wants_write
+
+    # Identity.
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node's id."""
+        return NodeId(self._rt.node_id)
+
+    @property
+    def addr(self) -> str | None:
+        """The address where the node listens, or None for a standalone one."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"<ActorSystem {str(self.node_id)[:12]}>"
+
+    def __reduce__(self):
+        raise TypeError("a system travels in Pulsing messages only")
+
+    async def __aenter__(self) -> ActorSystem:
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self.shutdown()
+
+    # Spawning.
+
+    async def spawn(
+        self,
+        *args: Any,
+        name: str | None = None,
+        public: Any = False,
+        placement: Any = "here",
+        detached: bool = False,
+    ) -> Any:
+        """Hosts an object in this process, on its event loop; returns its ref.
+
+        Accepts `(actor, "name")`, `("name", actor)`, `(actor, name=...)` and `(actor)`.
+        """
+        self._check()
+        actor, name = spawn_arguments(args, name)
+        if placement != "here":
+            raise ValueError(
+                f"placement={placement!r}: an object stays in the process that made it; to build the actor in a "
+                f"worker use await {type(actor).__name__}.local(system, ...) with @as_actor"
+            )
+        cls = type(actor)
+        description = describe(cls)
+        if description.receive is None and not description.methods:
+            raise TypeError(f"{cls.__name__} has neither receive() nor a public method: it cannot be an actor")
+        hosted = await self._host.start(lambda: actor, description, name, flags_of(public))
+        ref = self._rt.ref(hosted.cell.id, window_of(description), False, name, description.name)
+        return self._owned(ref, detached)
+
+    async def _spawn_class(
+        self, cls: type, args: tuple, kwargs: dict, *, name: Any, public: Any, placement: Any, detached: bool
+    ) -> Any:
+        self._check()
+        check_name(name)
+        flags = flags_of(public) if name is not None else 0
+        kind, index = self._placer.normalize(placement, self.node_id)
+        if kind == "remote":
+            raise ActorNotFound("placement='remote': this node knows no other node")
+        if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
+            description = describe(cls)
+            hosted = await self._host.start(lambda: cls(*args, **kwargs), description, name, flags)
+            ref = self._rt.ref(hosted.cell.id, window_of(description), False, name, description.name)
+            return self._owned(ref, detached)
+        place = self._placer.quick() if kind == "worker" else None
+        if place is None:
+            place = await self._place(kind, index)
+        pending = self._placer.pending
+        pending[place[0]] = pending.get(place[0], 0) + 1
+        try:
+            spawned = await self._system_ref(*place).spawn(
+                class_payload(cls), args, kwargs, name, flags, (kind, index)
+            )
+        finally:
+            pending[place[0]] -= 1
+        actor, window, restartable, class_name = spawned
+        return self._owned(self._rt.ref(actor, window, restartable, name, class_name), detached)
+
+    async def _place(self, kind: str, index: int) -> tuple[int, int]:
+        reply = await self._rt.place(*self._placer.request(kind, index))
+        return place_of(reply)
+
+    def _owned(self, ref: Any, detached: bool) -> Any:
+        """An actor made by an actor belongs to it, unless detached."""
+        context = current_system_context()
+        if context is not None and not detached and context.system is self:
+            context._children.append(ref)
+        return ref
+
+    def _system_ref(self, slot: int, epoch: int) -> Any:
+        return self._rt.ref(slot << 56 | epoch << 32, 0, False, None, "system")
+
+    def _own_ref(self, actor: int) -> Any:
+        hosted = self._host.actors[actor]
+        description = hosted.description
+        restartable = hosted.restart != "never"
+        return self._rt.ref(actor, window_of(description), restartable, hosted.name, description.name)
+
+    # Finding.
+
+    async def find(self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None) -> Any:
+        """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
+        reply = await self._find(name, timeout)
+        if reply is None or not reply[5] & NAME_PUBLIC:
+            return None
+        return ref_of_entry(self._rt, name, reply)
+
+    async def _find(self, name: str, timeout: float | None = None) -> tuple | None:
+        self._check()
+        check_name(name)
+        reply = await self._rt.name_find(name, wait_ms(timeout))
+        return reply if reply[0] == 0 else None
+
+    async def resolve(self, name: str, timeout: float | None = None, **options: Any) -> Any:
+        """As `find`, but raises ActorNotFound."""
+        ref = await self.find(name, timeout, **options)
+        if ref is None:
+            raise not_found(name)
+        return ref
+
+    async def find_all(self, name: str) -> list[Any]:
+        """The refs of all replicas of a name."""
+        ref = await self.find(name)
+        return [] if ref is None else [ref]
+
+    async def has_actor(self, name: str) -> bool:
+        """Whether an actor of this node has that name, public or private."""
+        return await self._find(name) is not None
+
+    async def actor_ref(self, other: Any) -> Any:
+        """The ref of an actor of this node by its id or name, private ones included."""
+        if isinstance(other, str):
+            reply = await self._find(other)
+            if reply is None:
+                raise ActorNotFound(f"no actor of this node is called {other!r}")
+            return ref_of_entry(self._rt, other, reply)
+        if not isinstance(other, ActorId):
+            raise TypeError(f"expected a name or an ActorId, got {other!r}")
+        if bytes(other.node_id) != self._rt.node_id:
+            raise ActorNotFound(f"{other} belongs to another node, which this one does not know")
+        return self._rt.ref(other.number, 0, False, other.name, "actor")
+
+    def actors(self) -> list[dict[str, Any]]:
+        """The actors of this process: id, name, class, messages queued and running."""
+        return self._host.listing()
+
+    def dead_letters(self) -> dict[str, int]:
+        """How many messages reached nobody, as this process saw it, by reason."""
+        return self._rt.dead_letters()
+
+    # Watching and ending.
+
+    async def watch(self, ref: Any) -> str:
+        """Waits until an actor stops or dies; returns why, naming the pid after a death."""
+        place = await self._home(ref)
+        if place is None:
+            return "it has been stopped"
+        try:
+            return await self._system_ref(*place).watch(ref._id)
+        except ActorDied as error:
+            return str(error)
+
+    async def _home(self, ref: Any) -> tuple[int, int] | None:
+        """Where an actor lives now: (slot, epoch)."""
+        actor = ref._id
+        birthplace = (actor >> 56, actor >> 32 & 0xFFFFFF)
+        if ref._slot == birthplace[0]:
+            return birthplace
+        reply = await self._rt.actor_find(actor)
+        return (reply[1], reply[2]) if reply[0] == 0 else None
+
+    async def stop(self, actor: Any, now: bool = False, timeout: float | None = None) -> None:
+        """Ends an actor, by name or ref: what was accepted is handled first, unless `now`."""
+        self._check()
+        if isinstance(actor, str):
+            reply = await self._find(actor)
+            if reply is None:
+                return
+            actor = ref_of_entry(self._rt, actor, reply)
+        await self._stop_ref(actor, now, timeout)
+
+    async def _stop_ref(self, ref: Any, now: bool, timeout: float | None) -> None:
+        place = await self._home(ref)
+        if place is None:
+            return
+        try:
+            await self._system_ref(*place).stop(ref._id, now, timeout)
+        except ActorDied:
+            pass
+
+    async def shutdown(self) -> None:
+        """Drains, runs `on_stop`, ends node and workers; safe to call twice."""
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+            return
+        self._ending = self._loop.create_future()
+        try:
+            await self._end()
+        finally:
+            self._ending.set_result(None)
+
+    async def _end(self) -> None:
+        limit = self.config.stop_timeout
+        rt = self._rt
+        try:
+            await asyncio.wait_for(self._host.end_all(limit), limit + 1)
+            if self._node is not None:
+                await rt.shutdown_node(int(limit * 1000) + 200)
+        except (PulsingError, asyncio.TimeoutError):
+            pass  # the node is gone already, or an actor does not end: the kill below is what is left
+        self._close()
+        if self._node is not None:
+            while not _core.node_wait(*self._node, 0):
+                await asyncio.sleep(0.002)
+
+    def _close(self) -> None:
+        _live.discard(self)
+        if self._rt.control_fd >= 0:
+            self._unlisten()
+        self._rt.close()
+
+    def _on_shutdown(self, seconds: float) -> None:
+        self._host.background(self.shutdown())
+
+    def _on_node_gone(self, text: str) -> None:
+        if self._rt.control_fd >= 0:
+            self._loop.remove_reader(self._rt.control_fd)
+            self._loop.remove_writer(self._rt.control_fd)
+
+    def _check(self) -> None:
+        if self._ending is not None:
+            raise SystemClosed("the system has been shut down")
+
+    # The cluster, as far as one node is one.
+
+    async def members(self) -> list[dict[str, Any]]:
+        """The nodes of the cluster, this one included."""
+        return [{"node_id": str(self.node_id), "addr": self.addr, "status": "Alive"}]
+
+    async def joined(self, timeout: float | None = None) -> None:
+        """Waits until a seed has answered; at once without seeds."""
+
+
+def wait_ms(timeout: float | None) -> int:
+    """Milliseconds for the node of a `timeout` in seconds; None does not wait."""
+    if timeout is None:
+        return 0
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or timeout < 0:
+        raise ValueError(f"timeout: expected seconds, got {timeout!r}")
+    return min(int(timeout * 1000), WAIT_FOREVER - 1)
+
+
+def place_of(reply: tuple) -> tuple[int, int]:
+    """(slot, epoch) of a place request's answer, or what went wrong with the worker."""
+    if reply[0] == 0:
+        return reply[1], reply[2]
+    raise PulsingError(f"no worker could be started: {reply[6] or 'the node refused'}")
+
+
+async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem:
+    """Starts a system: an embedded node with its workers, or an attachment to a running one."""
+    config = SystemConfig() if config is None else config
+    if not isinstance(config, SystemConfig):
+        raise TypeError(f"expected a SystemConfig, got {config!r}")
+    if config.addr is not None or config.seeds:
+        raise PulsingError("with_addr() and with_seeds(): this version runs on one host; use SystemConfig.standalone()")
+    loop = asyncio.get_running_loop()
+    node = None
+    if config.attach_to is not None:
+        control = _core.connect(config.attach_to)
+    else:
+        control, *node = launch_node(config)
+    rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0, loop=loop)
+    system = ActorSystem(rt, config, tuple(node) if node is not None else None, loop)
+    system._listen()
+    return system
+
+
+class WorkerSystem(ActorSystem):
+    """The system as actors in a worker see it. It ends with its node."""
+
+    def _listen(self) -> None:
+        # Readable only says that the selector returns; messages are taken in before it sleeps.
+        self._loop.add_reader(self._rt.event_fd, self._rt.drain_event)
+        self._loop.add_reader(self._rt.control_fd, self._on_control)
+
+    def _on_shutdown(self, seconds: float) -> None:
+        self._host.background(self._leave(seconds))
+
+    async def _leave(self, seconds: float) -> None:
+        try:
+            await self._host.end_all(max(0.1, seconds - 0.2))
+        finally:
+            self._loop.stop()
+
+    def _on_node_gone(self, text: str) -> None:
+        os._exit(1)
+
+    async def shutdown(self) -> None:
+        """Only the process that made the system can end it."""
+        raise RuntimeError("a worker does not end its system: call shutdown() where the system was created")
+
+
+for _kind in (ActorSystem, WorkerSystem):
+    _core.register_system(_kind)

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Waiting. Before a caller sleeps it looks at its ring for a moment, if nothing else in the loop is
+ * ready, if the processes awake do not outnumber the cores, and if its budget of fruitless looking
+ * (a share of elapsed time) allows. In the blocking form one thread waits for all of them, and
+ * hands that over when its own answer has come. */
+#include "python/core.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "node/attach.h"
+
+#define LOOK_NS 60000            /* about what it costs to be woken */
+#define LOOK_SHARE_PERCENT 5     /* of elapsed time that may be spent looking in vain */
+#define LOOK_SAVED_NS_MAX 3000000
+#define POLL_BURST_MAX 256
+#define SLEEP_MS_MAX 1000
+
+static bool tokens_take(core_runtime *rt, int64_t now)
+{
+    int64_t earned = (now - rt->look_filled_ns) * LOOK_SHARE_PERCENT / 100;
+    rt->look_filled_ns = now;
+    rt->look_tokens_ns += earned;
+    if (rt->look_tokens_ns > LOOK_SAVED_NS_MAX) {
+        rt->look_tokens_ns = LOOK_SAVED_NS_MAX;
+    }
+    return rt->look_tokens_ns >= LOOK_NS;
+}
+
+/* Looks without the GIL; true if something came. Only time spent in vain is charged. */
+static bool look_once(core_runtime *rt, int64_t ns_max)
+{
+    bool found = pulsing_look(rt->p, 0);
+    if (found) {
+        return true;
+    }
+    int64_t before = pulsing_now_ns();
+    if (!tokens_take(rt, before) || !pulsing_may_look(rt->p)) {
+        return false;
+    }
+    int64_t ns = ns_max < LOOK_NS ? ns_max : LOOK_NS;
+    Py_BEGIN_ALLOW_THREADS
+    found = pulsing_look(rt->p, ns);
+    Py_END_ALLOW_THREADS
+    if (!found) {
+        rt->look_tokens_ns -= pulsing_now_ns() - before;
+    }
+    return found;
+}
+
+static bool others_ready(core_runtime *rt)
+{
+    Py_ssize_t ready = PyObject_Size(rt->ready);
+    if (ready < 0) {
+        PyErr_Clear();
+        return true;
+    }
+    return ready > (rt->arm_scheduled ? 1 : 0) + (rt->wake_scheduled ? 1 : 0);
+}
+
+/* Nobody sleeps until the loop has run on_arm(), so the signal is not needed meanwhile. */
+static void disarm_until_turn(core_runtime *rt)
+{
+    if (rt->hooked) {
+        return;
+    }
+    if (!rt->arm_scheduled) {
+        PyObject *handle = PyObject_CallOneArg(rt->call_soon, rt->on_arm);
+        if (handle == NULL) {
+            PyErr_Clear();
+            return;
+        }
+        Py_DECREF(handle);
+        rt->arm_scheduled = true;
+    }
+    if (rt->armed) {
+        pulsing_disarm(rt->p, false);
+        rt->armed = false;
+    }
+}
+
+bool core_look(core_runtime *rt, int64_t ns_max)
+{
+    if (others_ready(rt)) {
+        return false;
+    }
+    disarm_until_turn(rt);
+    if (!look_once(rt, ns_max)) {
+        return false;
+    }
+    return pulsing_poll(rt->p, POLL_BURST_MAX, true) > 0;
+}
+
+/* ---- the blocking form: one leader waits, the others are woken by it */
+
+void core_call_unpark(core_call *call)
+{
+    PyThread_release_lock(call->lock);
+}
+
+static void leader_pass(core_runtime *rt)
+{
+    rt->leader = false;
+    if (rt->waiting != NULL) {
+        core_call_unpark(rt->waiting);
+    }
+}
+
+static void waiting_add(core_runtime *rt, core_call *call)
+{
+    call->next_waiting = rt->waiting;
+    rt->waiting = call;
+}
+
+static void waiting_remove(core_runtime *rt, core_call *call)
+{
+    core_call **at = &rt->waiting;
+    while (*at != NULL && *at != call) {
+        at = &(*at)->next_waiting;
+    }
+    if (*at == call) {
+        *at = call->next_waiting;
+    }
+    call->next_waiting = NULL;
+}
+
+/* Sleeps until the leader has our answer, or passes the lead on. */
+static int follow(core_runtime *rt, core_call *call)
+{
+    if (call->lock == NULL) {
+        call->lock = PyThread_allocate_lock();
+        if (call->lock == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        PyThread_acquire_lock(call->lock, NOWAIT_LOCK);
+    }
+    waiting_add(rt, call);
+    Py_BEGIN_ALLOW_THREADS
+    PyThread_acquire_lock_timed(call->lock, SLEEP_MS_MAX * 1000, 0);
+    Py_END_ALLOW_THREADS
+    waiting_remove(rt, call);
+    return PyErr_CheckSignals();
+}
+
+static int sleep_ms(const core_call *call)
+{
+    if (call->deadline_ns == 0) {
+        return SLEEP_MS_MAX;
+    }
+    int64_t left = (call->deadline_ns - pulsing_now_ns()) / 1000000 + 1;
+    return left < 0 ? 0 : left < SLEEP_MS_MAX ? (int)left : SLEEP_MS_MAX;
+}
+
+/* Sleeps on the eventfd and the control socket. */
+static int lead_sleep(core_runtime *rt, const core_call *call)
+{
+    struct pls_attach *attach = pulsing_attach_of(rt->p);
+    struct pollfd fds[2] = {
+        {.fd = pulsing_event_fd(rt->p), .events = POLLIN},
+        {.fd = pls_attach_fd(attach),
+         .events = (short)(POLLIN | (pls_attach_wants_write(attach) ? POLLOUT : 0))}};
+    if (!pulsing_arm(rt->p)) {
+        return 0;
+    }
+    int ms = sleep_ms(call);
+    int ready = 0;
+    Py_BEGIN_ALLOW_THREADS
+    ready = poll(fds, 2, ms);
+    Py_END_ALLOW_THREADS
+    pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
+    if (ready > 0 && fds[1].revents != 0) {
+        PyObject *none = core_control_poll(rt);
+        if (none == NULL) {
+            return -1;
+        }
+        Py_DECREF(none);
+    }
+    return PyErr_CheckSignals();
+}
+
+static int lead(core_runtime *rt, core_call *call)
+{
+    while (call->state == CORE_CALL_PENDING) {
+        if (pulsing_poll(rt->p, POLL_BURST_MAX, false) > 0) {
+            continue;
+        }
+        if (!call->control && look_once(rt, INT64_MAX)) {
+            continue;
+        }
+        if (lead_sleep(rt, call) < 0) {
+            return -1;
+        }
+        if (call->deadline_ns != 0 && call->deadline_ns <= pulsing_now_ns()) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int wait_for(core_runtime *rt, core_call *call)
+{
+    while (call->state == CORE_CALL_PENDING) {
+        if (rt->leader) {
+            if (follow(rt, call) < 0) {
+                return -1;
+            }
+        } else {
+            rt->leader = true;
+            int result = lead(rt, call);
+            leader_pass(rt);
+            if (result < 0) {
+                return -1;
+            }
+        }
+        if (call->state == CORE_CALL_PENDING && call->deadline_ns != 0 &&
+            call->deadline_ns <= pulsing_now_ns()) {
+            PyObject *none = PyObject_CallMethod((PyObject *)call, "_on_timeout", NULL);
+            Py_XDECREF(none);
+            return none == NULL ? -1 : 0;
+        }
+    }
+    return 0;
+}
+
+PyObject *core_call_wait(core_call *call)
+{
+    core_runtime *rt = call->rt;
+    if (wait_for(rt, call) < 0) {
+        PyObject *type = NULL;
+        PyObject *value = NULL;
+        PyObject *traceback = NULL;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *none = PyObject_CallMethod((PyObject *)call, "throw", "O",
+                                             value != NULL ? value : type);
+        Py_XDECREF(none);
+        PyErr_Clear();
+        PyErr_Restore(type, value, traceback);
+        return NULL;
+    }
+    return core_call_take(call);
+}
