@@ -8,6 +8,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static void list_add(const pls_sim_world *world, uint32_t index, uint32_t count, uint64_t *bytes)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const pls_sim_packet *packet = pls_sim_packet_at(world->packets, index);
+        *bytes += packet->len;
+        index = packet->next;
+    }
+}
+
 static void flying_add(const pls_sim_world *world, uint64_t *packets, uint64_t *bytes)
 {
     for (size_t i = 0; i < world->heap.event_count; i++) {
@@ -18,13 +27,10 @@ static void flying_add(const pls_sim_world *world, uint64_t *packets, uint64_t *
         }
     }
     for (uint32_t i = 0; i < world->node_count; i++) {
-        uint32_t index = world->nodes[i].input_head;
-        for (uint32_t k = 0; k < world->nodes[i].input_count; k++) {
-            const pls_sim_packet *packet = pls_sim_packet_at(world->packets, index);
-            ++*packets;
-            *bytes += packet->len;
-            index = packet->next;
-        }
+        const pls_sim_node *n = &world->nodes[i];
+        list_add(world, n->input_head, n->input_count, bytes);
+        list_add(world, n->held_head, n->held_count, bytes);
+        *packets += (uint64_t)n->input_count + n->held_count;
     }
 }
 

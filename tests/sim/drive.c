@@ -77,7 +77,8 @@ uint32_t pls_sim_world_node_of(const pls_sim_world *world, pls_member member)
 void pls_sim_drive_arm(pls_sim_world *world, uint32_t node)
 {
     pls_sim_node *n = &world->nodes[node];
-    if (n->gossip == NULL || n->pause_count > 0 || n->clock_stopped_ns > 0 ||
+    bool stands = n->pause_count > 0 && (n->stuck || !world->setup.stalls_in_send);
+    if (n->gossip == NULL || stands || n->clock_stopped_ns > 0 ||
         n->busy_until_ns > world->now_ns) {
         return;
     }
@@ -121,39 +122,101 @@ static void refusal(pls_sim_world *world, uint32_t from, const pls_action *actio
     }
 }
 
-static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
+/* Gives a packet to the network, which loses, delays or doubles it. */
+static void transmit(pls_sim_world *world, uint32_t from, uint32_t to, uint32_t index)
 {
     pls_sim_traffic *traffic = &world->traffic;
-    uint32_t address = pls_sim_address_number(action->address, action->address_bytes);
-    traffic->packets_sent++;
-    traffic->bytes_sent += action->len;
-    pls_sim_drive_trace(world, (uint64_t)from << 32 | address);
-    trace_bytes(world, action->bytes, action->len);
-    uint32_t to = address < world->address_count ? world->address_node[address] : PLS_SIM_NOBODY;
-    if (to == PLS_SIM_NOBODY) {
-        refusal(world, from, action);
-        traffic->packets_unheard++;
-        traffic->bytes_unheard += action->len;
-        return;
-    }
-    connection_note(world, from, to, true);
+    const pls_sim_packet *packet = pls_sim_packet_at(world->packets, index);
     pls_sim_fate fate =
         pls_sim_net_fate(&world->net, world->nodes[from].side, world->nodes[to].side);
     if (fate.copy_count == 0) {
         traffic->packets_lost++;
-        traffic->bytes_lost += action->len;
+        traffic->bytes_lost += packet->len;
+        pls_sim_packet_release(world->packets, index);
+        return;
     }
-    for (uint32_t i = 0; i < fate.copy_count; i++) {
-        uint32_t index = pls_sim_packet_take(world->packets, action->bytes, action->len);
-        pls_sim_packet *packet = pls_sim_packet_at(world->packets, index);
-        packet->from = world->nodes[from].address;
-        packet->to = address;
-        pls_sim_heap_push(&world->heap, world->now_ns + fate.delay_ns[i], PLS_SIM_EVENT_ARRIVE, to,
-                          index);
-        if (i > 0) {
-            traffic->packets_duplicated++;
-            traffic->bytes_duplicated += action->len;
+    if (fate.copy_count > 1) {
+        uint32_t copy = pls_sim_packet_take(world->packets, packet->bytes, packet->len);
+        pls_sim_packet_at(world->packets, copy)->from = packet->from;
+        pls_sim_packet_at(world->packets, copy)->to = packet->to;
+        pls_sim_heap_push(&world->heap, world->now_ns + fate.delay_ns[1], PLS_SIM_EVENT_ARRIVE, to,
+                          copy);
+        traffic->packets_duplicated++;
+        traffic->bytes_duplicated += packet->len;
+    }
+    pls_sim_heap_push(&world->heap, world->now_ns + fate.delay_ns[0], PLS_SIM_EVENT_ARRIVE, to,
+                      index);
+}
+
+static uint32_t listener_at(const pls_sim_world *world, uint32_t address)
+{
+    return address < world->address_count ? world->address_node[address] : PLS_SIM_NOBODY;
+}
+
+static void held_push(pls_sim_world *world, uint32_t node, uint32_t index)
+{
+    pls_sim_node *n = &world->nodes[node];
+    if (n->held_count == 0) {
+        n->held_head = index;
+    } else {
+        pls_sim_packet_at(world->packets, n->held_tail)->next = index;
+    }
+    n->held_tail = index;
+    n->held_count++;
+}
+
+static uint32_t held_pop(pls_sim_world *world, uint32_t node)
+{
+    pls_sim_node *n = &world->nodes[node];
+    uint32_t index = n->held_head;
+    n->held_head = pls_sim_packet_at(world->packets, index)->next;
+    n->held_count--;
+    return index;
+}
+
+static void packet_unheard(pls_sim_world *world, uint32_t index)
+{
+    world->traffic.packets_unheard++;
+    world->traffic.bytes_unheard += pls_sim_packet_at(world->packets, index)->len;
+    pls_sim_packet_release(world->packets, index);
+}
+
+void pls_sim_drive_send_held(pls_sim_world *world, uint32_t node)
+{
+    while (world->nodes[node].held_count > 0) {
+        uint32_t index = held_pop(world, node);
+        uint32_t to = listener_at(world, pls_sim_packet_at(world->packets, index)->to);
+        if (to == PLS_SIM_NOBODY) {
+            packet_unheard(world, index);
+        } else {
+            transmit(world, node, to, index);
         }
+    }
+}
+
+static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
+{
+    uint32_t address = pls_sim_address_number(action->address, action->address_bytes);
+    world->traffic.packets_sent++;
+    world->traffic.bytes_sent += action->len;
+    pls_sim_drive_trace(world, (uint64_t)from << 32 | address);
+    trace_bytes(world, action->bytes, action->len);
+    uint32_t to = listener_at(world, address);
+    if (to == PLS_SIM_NOBODY) {
+        refusal(world, from, action);
+        world->traffic.packets_unheard++;
+        world->traffic.bytes_unheard += action->len;
+        return;
+    }
+    connection_note(world, from, to, true);
+    uint32_t index = pls_sim_packet_take(world->packets, action->bytes, action->len);
+    pls_sim_packet *packet = pls_sim_packet_at(world->packets, index);
+    packet->from = world->nodes[from].address;
+    packet->to = address;
+    if (world->nodes[from].pause_count > 0) {
+        held_push(world, from, index);
+    } else {
+        transmit(world, from, to, index);
     }
 }
 
@@ -206,13 +269,6 @@ static void become_busy(pls_sim_world *world, uint32_t node)
     }
     n->busy_until_ns = world->now_ns + 1 + pls_rng_next(&world->rng) % (2 * n->service_ns);
     pls_sim_heap_push(&world->heap, n->busy_until_ns, PLS_SIM_EVENT_READY, node, 0);
-}
-
-static void packet_unheard(pls_sim_world *world, uint32_t index)
-{
-    world->traffic.packets_unheard++;
-    world->traffic.bytes_unheard += pls_sim_packet_at(world->packets, index)->len;
-    pls_sim_packet_release(world->packets, index);
 }
 
 static uint32_t address_write(uint32_t number, char text[32])
@@ -272,8 +328,11 @@ static uint32_t input_pop(pls_sim_world *world, uint32_t node)
     return index;
 }
 
-void pls_sim_drive_forget_input(pls_sim_world *world, uint32_t node)
+void pls_sim_drive_forget_packets(pls_sim_world *world, uint32_t node)
 {
+    while (world->nodes[node].held_count > 0) {
+        packet_unheard(world, held_pop(world, node));
+    }
     while (world->nodes[node].input_count > 0) {
         packet_unheard(world, input_pop(world, node));
     }
@@ -328,11 +387,17 @@ static void wake(pls_sim_world *world, uint32_t node, uint64_t at_ns)
         return;
     }
     n->wake_ns = PLS_SIM_NEVER;
-    if (!node_is_free(world, node) || n->clock_stopped_ns > 0) {
+    bool last_turn = n->pause_count > 0 && !n->stuck && world->setup.stalls_in_send;
+    if ((!node_is_free(world, node) && !last_turn) || n->clock_stopped_ns > 0) {
         return;
     }
     if (pls_gossip_deadline(n->gossip) > pls_sim_world_clock(world, node)) {
         pls_sim_drive_arm(world, node);
+        return;
+    }
+    if (last_turn) {
+        n->stuck = true;
+        advance(world, node);
         return;
     }
     pls_sim_drive_catch_up(world, node);

@@ -21,8 +21,11 @@ void pls_sim_drive_arm(pls_sim_world *world, uint32_t node);
  * Threads: owner thread. */
 void pls_sim_drive_catch_up(pls_sim_world *world, uint32_t node);
 
-/* Throws a node's queued input away. Threads: owner thread. */
-void pls_sim_drive_forget_input(pls_sim_world *world, uint32_t node);
+/* Sends what a stall has held back. Threads: owner thread. */
+void pls_sim_drive_send_held(pls_sim_world *world, uint32_t node);
+
+/* Throws a node's queued input and output away. Threads: owner thread. */
+void pls_sim_drive_forget_packets(pls_sim_world *world, uint32_t node);
 
 /* Mixes one number into the trace hash. Threads: owner thread. */
 void pls_sim_drive_trace(pls_sim_world *world, uint64_t number);

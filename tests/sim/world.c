@@ -16,6 +16,9 @@
 /* Nodes with hints on know of each pair whether it is connected: a byte a pair. */
 enum { HINT_NODES_MAX = 256 };
 
+/* Members learned between two looks at the actions: what they announce stays small. */
+enum { DRAIN_MEMBERS = 16 };
+
 /* The clocks of any two nodes differ by hours, as those of two hosts do. */
 #define CLOCK_OFFSET_NS_MAX (UINT64_C(100000) * PLS_SIM_S)
 
@@ -147,14 +150,11 @@ static void node_create(pls_sim_world *world, uint32_t node)
     }
 }
 
-void pls_sim_world_start(pls_sim_world *world, uint32_t node)
+static void node_join(pls_sim_world *world, uint32_t node, uint32_t seed_count)
 {
     char texts[PLS_SEEDS_MAX][32];
     pls_seed seeds[PLS_SEEDS_MAX];
-    uint32_t seed_count = world->setup.seed_count;
     pls_assert(seed_count <= PLS_SEEDS_MAX);
-    node_acquire(world, node);
-    node_create(world, node);
     for (uint32_t i = 0; i < seed_count; i++) {
         seeds[i].address_bytes = (uint32_t)snprintf(
             texts[i], sizeof texts[i], PLS_SIM_ADDRESS_PREFIX "%u", world->nodes[i].address);
@@ -163,6 +163,13 @@ void pls_sim_world_start(pls_sim_world *world, uint32_t node)
     pls_err err = pls_gossip_join(world->nodes[node].gossip, seeds, seed_count,
                                   pls_sim_world_clock(world, node));
     pls_assert(err == PLS_OK);
+}
+
+void pls_sim_world_start(pls_sim_world *world, uint32_t node)
+{
+    node_acquire(world, node);
+    node_create(world, node);
+    node_join(world, node, world->setup.seed_count);
     pls_sim_world_settle(world, node);
 }
 
@@ -176,6 +183,9 @@ static void node_learn_all(pls_sim_world *world, uint32_t node)
                 pls_gossip_learn(n->gossip, &identity, 1, pls_sim_world_clock(world, node));
             pls_assert(err == PLS_OK);
         }
+        if (i % DRAIN_MEMBERS == 0) {
+            pls_sim_world_settle(world, node);
+        }
     }
 }
 
@@ -188,9 +198,7 @@ void pls_sim_world_start_acquainted(pls_sim_world *world)
         node_create(world, i);
     }
     for (uint32_t i = 0; i < world->node_count; i++) {
-        pls_err err =
-            pls_gossip_join(world->nodes[i].gossip, NULL, 0, pls_sim_world_clock(world, i));
-        pls_assert(err == PLS_OK);
+        node_join(world, i, world->setup.acquainted_seeds ? world->setup.seed_count : 0);
         node_learn_all(world, i);
         pls_sim_world_settle(world, i);
     }
@@ -231,7 +239,7 @@ void pls_sim_world_crash(pls_sim_world *world, uint32_t node, bool host_lives)
     n->gossip = NULL;
     pls_identities_release(world->pool, n->self);
     n->self = PLS_MEMBER_NONE;
-    pls_sim_drive_forget_input(world, node);
+    pls_sim_drive_forget_packets(world, node);
     world->address_node[n->address] = PLS_SIM_NOBODY;
     world->running_count--;
 }
@@ -283,11 +291,15 @@ void pls_sim_world_pause(pls_sim_world *world, uint32_t node)
 
 void pls_sim_world_resume(pls_sim_world *world, uint32_t node)
 {
-    pls_assert(world->nodes[node].pause_count > 0);
-    world->nodes[node].turn_count = world->nodes[node].input_count;
-    if (--world->nodes[node].pause_count == 0) {
-        pls_sim_drive_catch_up(world, node);
+    pls_sim_node *n = &world->nodes[node];
+    pls_assert(n->pause_count > 0);
+    if (--n->pause_count > 0) {
+        return;
     }
+    n->stuck = false;
+    n->turn_count = world->setup.stalls_in_send ? 0 : n->input_count;
+    pls_sim_drive_send_held(world, node);
+    pls_sim_drive_catch_up(world, node);
 }
 
 void pls_sim_world_slow(pls_sim_world *world, uint32_t node, uint64_t service_ns)

@@ -29,10 +29,14 @@ typedef struct pls_sim_node {
     uint32_t input_tail;
     uint32_t input_count;
     uint32_t turn_count; /* packets that its loop reads before it does what is due */
+    uint32_t held_head;  /* packets that wait for the end of a stall to be sent */
+    uint32_t held_tail;
+    uint32_t held_count;
     uint32_t address;
     uint32_t pause_count; /* pauses that hold it now */
     uint8_t side;
     bool host_lives; /* while it does not run: its host refuses connections */
+    bool stuck;      /* it stands still and has come to its deadline */
     bool odd;        /* marked by a measurement: a slow node, a victim */
 } pls_sim_node;
 
@@ -62,8 +66,10 @@ typedef struct pls_sim_traffic {
 typedef struct pls_sim_setup {
     uint64_t seed;
     uint32_t node_count;
-    uint32_t seed_count; /* the first so many nodes are everybody's seeds */
-    bool hints;          /* broken and refused connections are told, up to 256 nodes */
+    uint32_t seed_count;   /* the first so many nodes are everybody's seeds */
+    bool acquainted_seeds; /* nodes that know all others from the start have seeds too */
+    bool stalls_in_send;   /* whoever stands still does so in the middle of sending; see pause */
+    bool hints;            /* broken and refused connections are told, up to 256 nodes */
     pls_gossip_config gossip;
 } pls_sim_setup;
 
@@ -133,10 +139,12 @@ void pls_sim_world_move(pls_sim_world *world, uint32_t node);
 /* Lets a running node say that it leaves; it goes on until it is stopped. */
 void pls_sim_world_leave(pls_sim_world *world, uint32_t node);
 
-/* From now on a node stands still: its input waits in its queue. Pauses add up. */
+/* From now on a node stands still: its input waits in its queue. Pauses add up. With
+ * `stalls_in_send` it first comes to its next deadline, and what it sends then waits too. */
 void pls_sim_world_pause(pls_sim_world *world, uint32_t node);
 
-/* Ends one pause. The node first reads its queue, then does what its clock says is due. */
+/* Ends one pause. The node first reads its queue, then does what its clock says is due; with
+ * `stalls_in_send` it first sends what had waited, does what is due, and then reads. */
 void pls_sim_world_resume(pls_sim_world *world, uint32_t node);
 
 /* Every input of the node takes this long to handle on average; 0 ends it. */
