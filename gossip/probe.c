@@ -9,6 +9,16 @@
 #include "gossip/rules.h"
 #include "gossip/state.h"
 
+/* The same member is not pinged again within this part of a probe interval. */
+#define REPEAT_SHARE 4
+
+/* After a suspect has answered, all suspects are asked again for so many probe intervals. */
+#define VERIFY_INTERVALS 3
+
+/* A suspect is reminded after so many intervals, and so many of them in each. */
+#define REMIND_INTERVALS 3
+#define REMINDERS_MAX 16
+
 /* A nack is due at this share of the probe timeout, so that it comes before the asker's deadline.
  */
 #define NACK_SHARE_PERCENT 80
@@ -57,7 +67,7 @@ static void write_accusation(pls_gossip *gossip, pls_member target, uint64_t inc
     pls_message_write(&gossip->outbox.packet, &message);
 }
 
-void pls_probes_send(pls_gossip *gossip, const pls_probe *probe)
+static void send_ping(pls_gossip *gossip, const pls_probe *probe, bool gossip_too)
 {
     pls_message ping = {.kind = PLS_WIRE_PING,
                         .key = pls_gossip_key_of(gossip, probe->target),
@@ -69,8 +79,13 @@ void pls_probes_send(pls_gossip *gossip, const pls_probe *probe)
     if (pls_outbox_open(gossip, gossip->config.packet_bytes)) {
         write_accusation(gossip, probe->target, probe->incarnation, probe->accuser);
         pls_message_write(&gossip->outbox.packet, &ping);
-        pls_outbox_close(gossip, pls_target_member(probe->target), true);
+        pls_outbox_close(gossip, pls_target_member(probe->target), gossip_too);
     }
+}
+
+void pls_probes_send(pls_gossip *gossip, const pls_probe *probe)
+{
+    send_ping(gossip, probe, true);
 }
 
 pls_probe pls_probes_make(pls_gossip *gossip, pls_member target)
@@ -78,6 +93,7 @@ pls_probe pls_probes_make(pls_gossip *gossip, pls_member target)
     const pls_gossip_config *config = &gossip->config;
     uint64_t scale = config->lha_probe ? gossip->probes.awareness + 1 : 1;
     return (pls_probe){
+        .sent_ns = gossip->now_ns,
         .timeout_ns = gossip->now_ns + config->probe_timeout_ns * scale,
         .deadline_ns = gossip->now_ns + config->probe_interval_ns * scale,
         .incarnation = pls_members_incarnation(&gossip->members, target),
@@ -106,33 +122,39 @@ static bool scheduled_under_way(const pls_probes *probes)
     return false;
 }
 
-static void begin_scheduled(pls_gossip *gossip)
-{
-    gossip->probes.tick_missed = false;
-    pls_member target = gossip->leaving ? PLS_MEMBER_NONE
-                                        : pls_walk_next(gossip, &gossip->probes.walk,
-                                                        PLS_PICK_ALIVE | PLS_PICK_SUSPECT);
-    if (target != PLS_MEMBER_NONE) {
-        pls_probe probe = pls_probes_make(gossip, target);
-        probe.scheduled = true;
-        begin(gossip, &probe);
-    }
-}
-
-bool pls_probes_has(const pls_probes *probes, pls_member member)
+static pls_probe *under_way(pls_probes *probes, pls_member member)
 {
     for (uint32_t i = 0; i < probes->count; i++) {
         if (probes->items[i].target == member) {
-            return true;
+            return &probes->items[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+/* A probe of the same member runs already, perhaps with the patience of a node that was cut off:
+ * its ping is repeated, since the reason for the new one may be that the network is back. */
+static void repeat(pls_gossip *gossip, pls_probe *probe, uint64_t incarnation, uint64_t accuser)
+{
+    if (gossip->now_ns - probe->sent_ns < gossip->config.probe_interval_ns / REPEAT_SHARE) {
+        return;
+    }
+    pls_probe again = *probe;
+    again.incarnation = incarnation;
+    again.accuser = accuser;
+    probe->sent_ns = gossip->now_ns;
+    pls_probes_send(gossip, &again);
 }
 
 void pls_probes_extra(pls_gossip *gossip, pls_member member, uint64_t incarnation, uint64_t accuser)
 {
     pls_probes *probes = &gossip->probes;
-    if (gossip->leaving || pls_probes_has(probes, member)) {
+    pls_probe *running = under_way(probes, member);
+    if (gossip->leaving) {
+        return;
+    }
+    if (running != NULL) {
+        repeat(gossip, running, incarnation, accuser);
         return;
     }
     pls_probe probe = pls_probes_make(gossip, member);
@@ -146,11 +168,11 @@ void pls_probes_extra(pls_gossip *gossip, pls_member member, uint64_t incarnatio
     }
 }
 
-void pls_probes_verify(pls_gossip *gossip)
+static void ask_suspects(pls_gossip *gossip)
 {
     pls_probes *probes = &gossip->probes;
     const pls_suspicions *suspicions = &gossip->suspicions;
-    if (!gossip->config.buddy || pls_mutant(PLS_MUTANT_NO_BUDDY) || suspicions->count == 0) {
+    if (gossip->now_ns >= probes->verify_ns || suspicions->count == 0) {
         return;
     }
     uint32_t start = pls_rng_below(&gossip->rng, suspicions->count);
@@ -158,6 +180,29 @@ void pls_probes_verify(pls_gossip *gossip)
         pls_member member = suspicions->items[(start + i) % suspicions->count].member;
         uint64_t incarnation = pls_members_incarnation(&gossip->members, member);
         pls_probes_extra(gossip, member, incarnation, 0);
+    }
+}
+
+static void begin_scheduled(pls_gossip *gossip)
+{
+    gossip->probes.tick_missed = false;
+    pls_member target = gossip->leaving ? PLS_MEMBER_NONE
+                                        : pls_walk_next(gossip, &gossip->probes.walk,
+                                                        PLS_PICK_ALIVE | PLS_PICK_SUSPECT);
+    if (target != PLS_MEMBER_NONE) {
+        pls_probe probe = pls_probes_make(gossip, target);
+        probe.scheduled = true;
+        begin(gossip, &probe);
+    }
+    ask_suspects(gossip);
+}
+
+void pls_probes_verify(pls_gossip *gossip)
+{
+    if (gossip->config.buddy && !pls_mutant(PLS_MUTANT_NO_BUDDY)) {
+        gossip->probes.verify_ns =
+            gossip->now_ns + gossip->config.probe_interval_ns * VERIFY_INTERVALS;
+        ask_suspects(gossip);
     }
 }
 
@@ -268,6 +313,28 @@ uint64_t pls_probes_next_ns(const pls_gossip *gossip)
     return next_ns;
 }
 
+/* Remind suspects that have not heard from me for long. Nobody waits for these pings: a suspect
+ * that does not answer is not confirmed by them, one that lives can refute. */
+static void remind_suspects(pls_gossip *gossip)
+{
+    const pls_suspicions *suspicions = &gossip->suspicions;
+    uint64_t pause_ns = gossip->config.probe_interval_ns * REMIND_INTERVALS;
+    uint32_t reminded = 0;
+    if (!gossip->config.buddy || pls_mutant(PLS_MUTANT_NO_BUDDY)) {
+        return;
+    }
+    for (uint32_t i = 0; i < suspicions->count && reminded < REMINDERS_MAX; i++) {
+        pls_suspicion *suspicion = &suspicions->items[i];
+        if (gossip->now_ns - suspicion->asked_ns < pause_ns) {
+            continue;
+        }
+        pls_probe probe = pls_probes_make(gossip, suspicion->member);
+        suspicion->asked_ns = gossip->now_ns;
+        send_ping(gossip, &probe, false);
+        reminded++;
+    }
+}
+
 void pls_probes_advance(pls_gossip *gossip)
 {
     pls_probes *probes = &gossip->probes;
@@ -277,6 +344,7 @@ void pls_probes_advance(pls_gossip *gossip)
     }
     uint64_t interval_ns = gossip->config.probe_interval_ns;
     probes->tick_ns += ((gossip->now_ns - probes->tick_ns) / interval_ns + 1) * interval_ns;
+    remind_suspects(gossip);
     if (scheduled_under_way(probes)) {
         probes->tick_missed = true;
         return;
@@ -318,6 +386,7 @@ static bool ack_probe(pls_gossip *gossip, uint32_t sequence)
         if (pls_members_state(&gossip->members, target) == PLS_MEMBER_SUSPECT) {
             pls_probes_verify(gossip);
         }
+        ask_suspects(gossip);
         if (scheduled && probes->tick_missed) {
             begin_scheduled(gossip);
         }

@@ -11,6 +11,7 @@
 
 /* A ping under way. */
 typedef struct pls_probe {
+    uint64_t sent_ns;     /* the last ping */
     uint64_t timeout_ns;  /* then others are asked; UINT64_MAX: they have been */
     uint64_t deadline_ns; /* then it has failed */
     uint64_t incarnation; /* of the target when it was started */
@@ -26,9 +27,10 @@ typedef struct pls_probes {
     pls_probe items[PLS_PROBES_MAX];
     uint32_t count;
     uint32_t sequence;
-    uint64_t tick_ns; /* when the next scheduled probe is due */
-    bool tick_missed; /* it was due while the last one was still under way */
-    pls_walk walk;    /* of the schedule */
+    uint64_t tick_ns;   /* when the next scheduled probe is due */
+    uint64_t verify_ns; /* until then suspects are asked again */
+    bool tick_missed;   /* it was due while the last one was still under way */
+    pls_walk walk;      /* of the schedule */
     uint32_t awareness;
     uint32_t failed_in_a_row;
 } pls_probes;
@@ -50,9 +52,6 @@ void pls_probes_verify(pls_gossip *gossip);
 /* A probe of `target` that starts now, with the next sequence number; and its ping. */
 pls_probe pls_probes_make(pls_gossip *gossip, pls_member target);
 void pls_probes_send(pls_gossip *gossip, const pls_probe *probe);
-
-/* Whether a probe of `member` is under way. */
-bool pls_probes_has(const pls_probes *probes, pls_member member);
 
 /* Nobody waits for `member` any more, and nothing is relayed for it. */
 void pls_probes_forget(pls_gossip *gossip, pls_member member);

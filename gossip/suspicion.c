@@ -90,6 +90,7 @@ void pls_suspicions_start(pls_gossip *gossip, pls_member member, uint64_t accuse
         }
     }
     pls_suspicion made = {.start_ns = gossip->now_ns,
+                          .asked_ns = gossip->now_ns,
                           .accusers = {accuser},
                           .member = member,
                           .expected = (uint8_t)expected};

@@ -14,6 +14,7 @@ typedef struct pls_suspicion {
     uint64_t min_ns;
     uint64_t max_ns;
     uint64_t deadline_ns;
+    uint64_t asked_ns;                            /* when the suspect last heard of it from me */
     uint64_t accusers[PLS_CONFIRMATIONS_MAX + 1]; /* keys; the first did not confirm */
     pls_member member;
     uint32_t heap_at;
