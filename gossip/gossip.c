@@ -143,6 +143,7 @@ void pls_gossip_input_begin(pls_gossip *gossip, uint64_t now_ns)
     pls_outbox_recycle(gossip);
     gossip->err = PLS_OK;
     gossip->sender = 0;
+    gossip->accused_before = false;
     if (now_ns < gossip->now_ns) {
         gossip->counters.clock_backwards++;
         return;
@@ -374,6 +375,13 @@ static void accused_talks(pls_gossip *gossip, pls_target from)
     bool suspect = state == PLS_MEMBER_SUSPECT && gossip->config.buddy;
     if (gossip->leaving || (state != PLS_MEMBER_DEAD && !suspect)) {
         return;
+    }
+    pls_suspicion *suspicion = pls_suspicions_find(&gossip->suspicions, from.member);
+    if (suspicion != NULL) {
+        if (gossip->now_ns - suspicion->asked_ns < gossip->config.probe_interval_ns) {
+            return;
+        }
+        suspicion->asked_ns = gossip->now_ns;
     }
     uint64_t incarnation = pls_members_incarnation(&gossip->members, from.member);
     pls_sync_forward(gossip, from.member, incarnation, gossip->self_key);

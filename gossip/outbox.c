@@ -106,7 +106,8 @@ bool pls_outbox_close(pls_gossip *gossip, pls_target to, bool gossip_too)
         pls_queue_fill(gossip, &gossip->queue, packet);
         pls_queue_fill(gossip, &gossip->registry.queue, packet);
     }
-    if (pls_writer_len(packet) == outbox->head_bytes) {
+    if (pls_writer_len(packet) == outbox->head_bytes ||
+        (to.member == PLS_MEMBER_NONE && to.address_bytes == 0)) {
         return false;
     }
     pls_outbox_item item = {.member = to.member,
@@ -124,9 +125,6 @@ bool pls_outbox_close(pls_gossip *gossip, pls_target to, bool gossip_too)
 
 void pls_outbox_send(pls_gossip *gossip, pls_target to, const pls_message *message, bool gossip_too)
 {
-    if (to.member == PLS_MEMBER_NONE && to.address_bytes == 0) {
-        return;
-    }
     if (pls_outbox_open(gossip, gossip->config.packet_bytes)) {
         pls_message_write(&gossip->outbox.packet, message);
         pls_outbox_close(gossip, to, gossip_too);

@@ -177,9 +177,13 @@ static void ask_suspects(pls_gossip *gossip)
     }
     uint32_t start = pls_rng_below(&gossip->rng, suspicions->count);
     for (uint32_t i = 0; i < suspicions->count && probes->count + 1 < PLS_PROBES_MAX; i++) {
-        pls_member member = suspicions->items[(start + i) % suspicions->count].member;
-        uint64_t incarnation = pls_members_incarnation(&gossip->members, member);
-        pls_probes_extra(gossip, member, incarnation, 0);
+        pls_suspicion *suspicion = &suspicions->items[(start + i) % suspicions->count];
+        if (gossip->now_ns - suspicion->asked_ns < gossip->config.probe_interval_ns) {
+            continue;
+        }
+        suspicion->asked_ns = gossip->now_ns;
+        uint64_t incarnation = pls_members_incarnation(&gossip->members, suspicion->member);
+        pls_probes_extra(gossip, suspicion->member, incarnation, 0);
     }
 }
 
@@ -361,7 +365,17 @@ void pls_probes_ping(pls_gossip *gossip, pls_target from, const pls_message *mes
         return;
     }
     pls_message ack = {.kind = PLS_WIRE_ACK, .sequence = message->sequence};
-    pls_outbox_send(gossip, from, &ack, true);
+    if (gossip->accused_before && pls_outbox_open(gossip, gossip->config.packet_bytes)) {
+        /* The accusation that came with the ping is older than my refutation: repeat that. */
+        pls_message record = pls_rules_record(gossip, gossip->self);
+        record.kind = PLS_WIRE_RECORD;
+        gossip->counters.records_served++;
+        pls_message_write(&gossip->outbox.packet, &ack);
+        pls_message_write(&gossip->outbox.packet, &record);
+        pls_outbox_close(gossip, from, true);
+    } else {
+        pls_outbox_send(gossip, from, &ack, true);
+    }
     if (message->digest != 0) {
         pls_sync_compare(gossip, from, message->digest);
     }

@@ -33,8 +33,9 @@ struct pls_gossip {
     bool left_told;
     bool isolated;
     bool conflict_told;
-    uint64_t sender; /* key of the packet in hand, 0 outside of one */
-    pls_err err;     /* the first failure of the input in hand */
+    bool accused_before; /* the packet in hand accuses me of what I have refuted already */
+    uint64_t sender;     /* key of the packet in hand, 0 outside of one */
+    pls_err err;         /* the first failure of the input in hand */
     pls_members members;
     pls_suspicions suspicions;
     pls_queue queue;
