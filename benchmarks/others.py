@@ -56,8 +56,7 @@ def measure(rows: Rows, scale: float) -> None:
             done = subprocess.run(
                 [python, str(script), str(scale)],
                 env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 timeout=LIMIT_S,
             )

@@ -54,7 +54,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             row["system"] + (f" {row['resident']}" if "resident" in row else "") for row in members
         ]
         values = [row[column] for row in members]
-        colours = [OURS if name.startswith("pulsing") else OTHERS for name in names]
+        colours = [
+            OURS if not name.startswith("pulsing (Rust)") and name.startswith("pulsing") else OTHERS
+            for name in names
+        ]
         bars = axis.barh(names, values, color=colours)
         axis.bar_label(
             bars,
