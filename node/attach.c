@@ -8,14 +8,13 @@
 #include "base/bytes.h"
 #include "node/attach_link.h"
 #include "node/control_data.h"
+#include "node/memory_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -187,23 +186,11 @@ bool pls_attach_wants_write(const pls_attach *attach)
 /* Data larger than a packet comes in a memfd; it is copied, so that nobody can change it later. */
 static pls_err large_read(pls_attach *attach, int fd, pls_attach_event *event)
 {
-    struct stat stat;
-    if (fstat(fd, &stat) != 0 || stat.st_size < 0 || stat.st_size > INT_MAX) {
-        return PLS_EPROTO;
-    }
-    size_t len = (size_t)stat.st_size;
-    uint8_t *large = malloc(len > 0 ? len : 1);
-    if (large == NULL) {
-        return PLS_ENOMEM;
-    }
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = pread(fd, large + done, len - done, (off_t)done);
-        if (n <= 0) {
-            free(large);
-            return PLS_EPROTO;
-        }
-        done += (size_t)n;
+    uint8_t *large;
+    size_t len;
+    pls_err err = pls_memory_file_read(fd, PLS_SPEC_BYTES_MAX, &large, &len);
+    if (err != PLS_OK) {
+        return err == PLS_ENOMEM ? PLS_ENOMEM : PLS_EPROTO;
     }
     attach->large = large;
     event->data = large;

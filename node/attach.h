@@ -104,10 +104,9 @@ PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_
                                      uint8_t *life);
 
 /* Leaves. Unless `abrupt`, tells the node that this process has unmapped what others shared with it
- * and will touch none of it again, so that its slot can be reclaimed while the process lives on; its
- * own inbox is unmapped after this call, which lets go of the life word. NULL is accepted. A forked
- * child calls it with `abrupt`.
- * Threads: owner thread; never blocks. */
+ * and will touch none of it again, so that its slot can be reclaimed while the process lives on;
+ * its own inbox is unmapped after this call, which lets go of the life word. NULL is accepted. A
+ * forked child calls it with `abrupt`. Threads: owner thread; never blocks. */
 void pls_attach_close(pls_attach *attach, bool abrupt);
 
 /* The text of the last failure, for people; lent until the next call. */
@@ -127,10 +126,10 @@ bool pls_attach_wants_write(const pls_attach *attach);
  * Threads: owner thread; never blocks. */
 PLS_MUST_USE pls_err pls_attach_poll(pls_attach *attach, pls_attach_event *event_out);
 
-/* The inbox and the bell of another process; also of a dead one until its death has been acknowledged
- * by all.
- * Errors:  PLS_EDEAD  long gone, or it has not joined yet; PLS_ECLOSED, PLS_ETIMEDOUT, PLS_EFDLIMIT.
- * Owns:    gives both descriptors. Threads: owner thread; may block 5 s. */
+/* The inbox and the bell of another process; also of a dead one until its death has been
+ * acknowledged by all. Errors:  PLS_EDEAD  long gone, or it has not joined yet; PLS_ECLOSED,
+ * PLS_ETIMEDOUT, PLS_EFDLIMIT. Owns:    gives both descriptors. Threads: owner thread; may block 5
+ * s. */
 PLS_MUST_USE pls_err pls_attach_peer_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                          pls_attach_peer *peer_out);
 

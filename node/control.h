@@ -6,7 +6,6 @@
 #include "base/limits.h"
 
 #include <stddef.h>
-#include <fcntl.h>
 #include <stdint.h>
 
 /* The packets on a control socket (SOCK_SEQPACKET), the same shape for every type: a fixed head,
@@ -58,9 +57,6 @@ typedef enum pls_control_type {
     PLS_CONTROL_SHUTDOWN_NOTICE = 133, /* number: ms left */
     PLS_CONTROL_NODE_TYPES_END,
 } pls_control_type;
-
-/* A memfd with data that goes on to other processes carries these seals. */
-#define PLS_CONTROL_SPEC_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
 #define PLS_CONTROL_FLAG_OBS 1u /* ATTACH: a third descriptor is the obs memfd */
 

@@ -6,16 +6,12 @@
 #include "base/bytes.h"
 #include "base/limits.h"
 #include "node/control.h"
+#include "node/memory_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #define OPTIONS_MAGIC 0x314f5350u /* "PSO1" */
 #define NO_STRING UINT32_MAX
@@ -121,26 +117,6 @@ static void options_write(pls_writer *w, const pls_node_options *o, bool embedde
     pls_write_bytes(w, o->worker_info, o->worker_info_bytes);
 }
 
-static pls_err bytes_store(const uint8_t *bytes, size_t len, int *fd_out)
-{
-    int fd = memfd_create("pulsing-options", MFD_CLOEXEC);
-    if (fd < 0) {
-        return pls_err_from_errno(errno);
-    }
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = write(fd, bytes + done, len - done);
-        if (n < 0 && errno != EINTR) {
-            pls_err err = pls_err_from_errno(errno);
-            close(fd);
-            return err;
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    *fd_out = fd;
-    return PLS_OK;
-}
-
 pls_err pls_options_store(const pls_node_options *options, bool embedded, int *fd_out,
                           char *trouble)
 {
@@ -163,7 +139,8 @@ pls_err pls_options_store(const pls_node_options *options, bool embedded, int *f
     }
     pls_writer w = pls_writer_into(memory, bytes);
     options_write(&w, options, embedded);
-    err = w.bad ? PLS_ETOOBIG : bytes_store(memory, pls_writer_len(&w), fd_out);
+    err = w.bad ? PLS_ETOOBIG
+                : pls_memory_file_make("pulsing-options", memory, pls_writer_len(&w), fd_out);
     free(memory);
     return err;
 }
@@ -235,30 +212,15 @@ static pls_err settings_check(const pls_settings *settings, const pls_reader *r)
 
 pls_err pls_options_load(int fd, pls_settings *settings_out)
 {
-    struct stat stat;
-    if (fstat(fd, &stat) != 0) {
-        return pls_err_from_errno(errno);
-    }
-    if (stat.st_size <= 0 || stat.st_size > (off_t)PLS_OPTIONS_BYTES_MAX) {
-        return PLS_EPROTO;
-    }
-    size_t len = (size_t)stat.st_size;
-    uint8_t *memory = malloc(len);
-    if (memory == NULL) {
-        return PLS_ENOMEM;
+    uint8_t *memory;
+    size_t len;
+    pls_err err = pls_memory_file_read(fd, PLS_OPTIONS_BYTES_MAX, &memory, &len);
+    if (err != PLS_OK) {
+        return err == PLS_ETOOBIG ? PLS_EPROTO : err;
     }
     pls_settings settings = {.memory = memory};
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = pread(fd, memory + done, len - done, (off_t)done);
-        if (n <= 0) {
-            free(memory);
-            return PLS_EPROTO;
-        }
-        done += (size_t)n;
-    }
     pls_reader r = pls_reader_over(memory, len);
-    pls_err err = pls_read_u32(&r) == OPTIONS_MAGIC ? PLS_OK : PLS_EPROTO;
+    err = pls_read_u32(&r) == OPTIONS_MAGIC ? PLS_OK : PLS_EPROTO;
     if (err == PLS_OK && pls_read_u32(&r) != PLS_CONTROL_VERSION) {
         err = PLS_EVERSION;
     }

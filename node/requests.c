@@ -5,11 +5,9 @@
 
 #include "node/attach_link.h"
 #include "node/control_data.h"
+#include "node/memory_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 static pls_err name_check(const char *name, size_t name_bytes)
@@ -117,32 +115,6 @@ pls_err pls_attach_output_tail(pls_attach *attach, uint32_t slot, uint32_t epoch
     return pls_attach_request(attach, &packet, request_out);
 }
 
-static pls_err memfd_with(const void *bytes, size_t len, int *fd_out)
-{
-    int fd = memfd_create("pulsing-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        return pls_err_from_errno(errno);
-    }
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = write(fd, (const char *)bytes + done, len - done);
-        if (n < 0 && errno != EINTR) {
-            pls_err err = pls_err_from_errno(errno);
-            close(fd);
-            return err;
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    /* It goes on to other processes, which may rely on its length. */
-    if (fcntl(fd, F_ADD_SEALS, PLS_CONTROL_SPEC_SEALS) != 0) {
-        pls_err err = pls_err_from_errno(errno);
-        close(fd);
-        return err;
-    }
-    *fd_out = fd;
-    return PLS_OK;
-}
-
 pls_err pls_attach_restart_register(pls_attach *attach, uint64_t actor,
                                     const pls_restart_options *options, uint32_t *request_out)
 {
@@ -158,7 +130,8 @@ pls_err pls_attach_restart_register(pls_attach *attach, uint64_t actor,
     pls_control_packet packet = {.type = PLS_CONTROL_RESTART_REGISTER, .actor = actor};
     bool large = options->spec_bytes > sizeof data - PLS_RESTART_HEAD_BYTES;
     if (large) {
-        pls_err err = memfd_with(options->spec, options->spec_bytes, &packet.fds[0]);
+        pls_err err = pls_memory_file_make("pulsing-spec", options->spec, options->spec_bytes,
+                                           &packet.fds[0]);
         if (err != PLS_OK) {
             return pls_attach_fail(attach, err, "what an actor is rebuilt from");
         }

@@ -59,8 +59,13 @@ static void hung_up(pls_client *client)
     close(pls_loop_unwatch(client->node->loop, &client->control));
     pls_packet_queue_fini(&client->outgoing);
     if (client->worker != NULL && client->process.fd < 0) {
+        const pls_template *template = &client->node->template;
         /* Its process may have been reported while this was on its way. */
         pls_template_drain(client->node);
+        if (client->process.fd < 0 && template->hung_up && template->stage != PLS_TEMPLATE_OFF) {
+            /* The template is ending and takes it along: its end decides what becomes of this. */
+            return;
+        }
     }
     bool nothing_shared = !client->was_joined || client->detached;
     if (client->worker == NULL ? nothing_shared : client->process.fd < 0) {

@@ -3,9 +3,8 @@
  * that brings the name, by its alarm, or not at all when its process goes. */
 #include "node/process/registry.h"
 
-#include "base/assert.h"
+#include "node/memory_file.h"
 #include "node/process/node.h"
-#include "shm/segment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -203,27 +202,6 @@ void pls_registry_find(pls_client *client, pls_control_packet *packet)
     }
 }
 
-/* A list too long for a packet goes in a memfd. */
-static pls_err list_memfd(const uint8_t *bytes, size_t len, int *fd_out)
-{
-    int fd;
-    pls_err err = pls_segment_memfd("pulsing-names", len, &fd);
-    if (err != PLS_OK) {
-        return err;
-    }
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = pwrite(fd, bytes + done, len - done, (off_t)done);
-        if (n <= 0) {
-            close(fd);
-            return PLS_ENOMEM;
-        }
-        done += (size_t)n;
-    }
-    *fd_out = fd;
-    return PLS_OK;
-}
-
 void pls_registry_list(pls_client *client, pls_control_packet *packet)
 {
     const pls_names *names = client->node->names;
@@ -237,7 +215,7 @@ void pls_registry_list(pls_client *client, pls_control_packet *packet)
     pls_control_packet reply = {.type = PLS_CONTROL_REPLY, .request = packet->request};
     pls_err err = PLS_OK;
     if (len > PLS_CONTROL_INLINE_BYTES_MAX) {
-        err = list_memfd(bytes, len, &reply.fds[0]);
+        err = pls_memory_file_make("pulsing-names", bytes, len, &reply.fds[0]);
         reply.fd_count = err == PLS_OK ? 1 : 0;
     } else {
         reply.data = bytes;

@@ -6,15 +6,13 @@
 #include "node/process/restarts.h"
 
 #include "base/assert.h"
+#include "node/memory_file.h"
 #include "node/process/node.h"
 #include "node/process/workers.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUCKETS_FIRST 256
@@ -325,15 +323,6 @@ static restart *record_create(pls_restarts *restarts, uint64_t actor, pls_client
     return r;
 }
 
-/* A spec that came as a descriptor goes on as one, so it must be what readers rely on. */
-static bool spec_fd_is_good(int fd)
-{
-    struct stat stat;
-    int seals = fcntl(fd, F_GET_SEALS);
-    return seals >= 0 && (seals & PLS_CONTROL_SPEC_SEALS) == PLS_CONTROL_SPEC_SEALS &&
-           fstat(fd, &stat) == 0 && stat.st_size <= (off_t)PLS_SPEC_BYTES_MAX;
-}
-
 void pls_restarts_serve_register(pls_client *client, pls_control_packet *packet)
 {
     pls_node *node = client->node;
@@ -341,8 +330,11 @@ void pls_restarts_serve_register(pls_client *client, pls_control_packet *packet)
     pls_restart_options options;
     pls_client_key host;
     bool rebuilding = false;
+    size_t large;
+    /* A spec that came as a descriptor goes on as one, so it must be what readers rely on. */
     if (pls_restart_decode(&reader, &options) != PLS_OK ||
-        (packet->fd_count > 0 && !spec_fd_is_good(packet->fds[0]))) {
+        (packet->fd_count > 0 &&
+         pls_memory_file_measure(packet->fds[0], PLS_SPEC_BYTES_MAX, &large) != PLS_OK)) {
         pls_client_reply(client, packet->request, PLS_EINVAL);
         return;
     }

@@ -8,11 +8,11 @@
 #include "node/process/template.h"
 
 #include "base/assert.h"
+#include "node/memory_file.h"
 #include "node/process/environment.h"
 #include "node/process/handle.h"
 #include "node/process/node.h"
 #include "node/process/workers.h"
-#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -112,25 +111,6 @@ static pls_err process_start(template_start *start, pid_t *pid_out)
     return PLS_OK;
 }
 
-static pls_err memfd_fill(const char *name, const void *bytes, size_t len, int *fd_out)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0) {
-        return pls_err_from_errno(errno);
-    }
-    size_t done = 0;
-    while (done < len) {
-        ssize_t n = pwrite(fd, (const char *)bytes + done, len - done, (off_t)done);
-        if (n <= 0) {
-            close(fd);
-            return PLS_ENOMEM;
-        }
-        done += (size_t)n;
-    }
-    *fd_out = fd;
-    return PLS_OK;
-}
-
 /* What every worker has to know, as fields. */
 static pls_err settings_memfd(const pls_node *node, int *fd_out)
 {
@@ -148,7 +128,7 @@ static pls_err settings_memfd(const pls_node *node, int *fd_out)
     for (size_t i = 0; o->python_path != NULL && o->python_path[i] != NULL; i++) {
         len += (size_t)snprintf(fields + len, bytes - len, "path=%s%c", o->python_path[i], 0);
     }
-    pls_err err = memfd_fill("pulsing-template", fields, len, fd_out);
+    pls_err err = pls_memory_file_make("pulsing-template", fields, len, fd_out);
     free(fields);
     return err;
 }
@@ -200,8 +180,8 @@ static pls_err ends_open(const pls_node *node, template_ends *ends)
     fcntl(ends->err, F_SETFL, O_NONBLOCK);
     pls_err err = settings_memfd(node, &ends->given[PLS_TEMPLATE_SETTINGS_FD]);
     if (err == PLS_OK) {
-        err = memfd_fill("pulsing-info", o->worker_info, o->worker_info_bytes,
-                         &ends->given[PLS_TEMPLATE_INFO_FD]);
+        err = pls_memory_file_make("pulsing-info", o->worker_info, o->worker_info_bytes,
+                                   &ends->given[PLS_TEMPLATE_INFO_FD]);
     }
     if (err != PLS_OK) {
         ends_close(ends);
@@ -216,7 +196,7 @@ static void template_gone(pls_node *node)
     bool lived_well = was_ready && pls_loop_now_ns() - template->ready_ns > LIVED_WELL_NS;
     close(pls_loop_unwatch(node->loop, &template->socket));
     int pidfd = pls_loop_unwatch(node->loop, &template->process);
-    (void)pls_process_reap(pidfd, template->pid);
+    pls_process_end end = pls_process_reap(pidfd, template->pid);
     close(pidfd);
     template->last_words_bytes = 0;
     if (template->has_source) {
@@ -227,8 +207,8 @@ static void template_gone(pls_node *node)
     }
     template->pid = 0;
     template->stage = PLS_TEMPLATE_OFF;
-    /* Workers still asked for hear of it by the end of their sockets, which lie in this queue. */
     pls_packet_queue_fini(&template->outgoing);
+    pls_workers_template_gone(node, end.how == PLS_ENDED_SIGNAL);
     if (lived_well && node->leave.stage == PLS_LEAVE_NOT) {
         pls_err err = pls_template_start(node);
         if (err != PLS_OK) {
@@ -291,8 +271,7 @@ static bool answer_take(pls_node *node)
         return errno == EINTR;
     }
     if (n == 0) {
-        /* Its end comes by the pidfd. */
-        pls_loop_rewatch(node->loop, &template->socket, 0);
+        template->hung_up = true;
         return false;
     }
     static const char ready[] = "ready";
@@ -325,6 +304,7 @@ static void socket_ready(pls_watch *watch, uint32_t events)
         /* A template without its socket is of no use, and a hang-up would be told for ever. */
         pls_process_kill(template->process.fd);
         close(pls_loop_unwatch(node->loop, watch));
+        template->hung_up = true;
     }
 }
 
@@ -337,6 +317,7 @@ static pls_err template_adopt(pls_node *node, pid_t pid, template_ends *ends)
         return err;
     }
     template->pid = pid;
+    template->hung_up = false;
     err = pls_loop_watch(node->loop, &template->process, pidfd, EPOLLIN);
     if (err == PLS_OK) {
         err = pls_loop_watch(node->loop, &template->socket, ends->socket, EPOLLIN);

@@ -32,6 +32,7 @@ typedef struct pls_template {
     pls_watch socket;
     pls_watch process;
     pid_t pid;
+    bool hung_up;    /* its socket has ended, its process not yet */
     uint32_t source; /* of its output */
     bool has_source;
     uint64_t ready_ns;

@@ -117,16 +117,37 @@ static pls_err channels_open(channels *c)
     return err;
 }
 
-static pls_worker *worker_create(pls_node *node, uint32_t index)
+static pls_worker *worker_create(uint32_t index, const pls_place_wire *wire)
 {
+    size_t cpu_bytes = wire->cpu_count * sizeof(uint16_t);
     pls_worker *worker = calloc(1, sizeof *worker);
-    if (worker == NULL) {
+    uint8_t *memory = malloc(wire->env_bytes + cpu_bytes + 1);
+    if (worker == NULL || memory == NULL) {
+        free(worker);
+        free(memory);
         return NULL;
     }
+    if (wire->env_bytes > 0) {
+        memcpy(memory, wire->env, wire->env_bytes);
+    }
+    if (cpu_bytes > 0) {
+        memcpy(memory + wire->env_bytes, wire->cpus, cpu_bytes);
+    }
+    worker->wire_memory = memory;
+    worker->wire =
+        (pls_place_wire){memory, wire->env_bytes, memory + wire->env_bytes, wire->cpu_count};
+    worker->starts = 1;
     worker->index = index;
     worker->start_alarm = (pls_alarm){.ring = start_expired, .owner = worker};
     worker->stop_alarm = (pls_alarm){.ring = stop_expired, .owner = worker};
     return worker;
+}
+
+static void worker_free(pls_node *node, pls_worker *worker)
+{
+    free(worker->waiters);
+    free(worker->wire_memory);
+    pls_loop_free_later(node->loop, worker);
 }
 
 static pls_err output_open(pls_node *node, pls_worker *worker, channels *c)
@@ -162,8 +183,7 @@ static pls_err client_open(pls_node *node, pls_worker *worker, channels *c)
     return pls_client_slot_take(client, PLS_ROLE_WORKER);
 }
 
-static pls_err start_with(pls_node *node, pls_worker *worker, const pls_place_wire *wire,
-                          channels *c)
+static pls_err start_with(pls_node *node, pls_worker *worker, channels *c)
 {
     uint32_t timeout_ms = node->settings.options.start_timeout_ms;
     pls_err err = client_open(node, worker, c);
@@ -171,7 +191,7 @@ static pls_err start_with(pls_node *node, pls_worker *worker, const pls_place_wi
         err = output_open(node, worker, c);
     }
     if (err == PLS_OK) {
-        err = pls_template_fork(node, worker->client, wire, c->worker_ends);
+        err = pls_template_fork(node, worker->client, &worker->wire, c->worker_ends);
     }
     if (err == PLS_OK) {
         err = pls_loop_alarm(node->loop, &worker->start_alarm,
@@ -188,16 +208,16 @@ static pls_err worker_start(pls_node *node, uint32_t index, const pls_place_wire
     if (node->settings.options.template_argv == NULL) {
         return PLS_EUNSUPPORTED;
     }
-    pls_worker *worker = worker_create(node, index);
+    pls_worker *worker = worker_create(index, wire);
     if (worker == NULL) {
         return PLS_ENOMEM;
     }
     pls_err err = channels_open(&c);
     if (err != PLS_OK) {
-        free(worker);
+        worker_free(node, worker);
         return err;
     }
-    err = start_with(node, worker, wire, &c);
+    err = start_with(node, worker, &c);
     channels_close(c.node_ends);
     if (err != PLS_OK) {
         channels_close(c.worker_ends);
@@ -205,7 +225,7 @@ static pls_err worker_start(pls_node *node, uint32_t index, const pls_place_wire
             /* Takes the worker with it. */
             pls_client_dead(worker->client);
         } else {
-            free(worker);
+            worker_free(node, worker);
         }
         return err;
     }
@@ -401,8 +421,50 @@ void pls_worker_gone(pls_worker *worker)
         pls_client_reply_to(node, worker->stop_asker, PLS_OK);
     }
     node->worker_count--;
-    free(worker->waiters);
-    pls_loop_free_later(node->loop, worker);
+    worker_free(node, worker);
+}
+
+/* Asks another template for a worker that the last one had not forked. */
+static void start_again(pls_worker *worker)
+{
+    pls_node *node = worker->client->node;
+    pls_place_waiter *waiters = worker->waiters;
+    uint32_t count = worker->waiter_count;
+    uint32_t starts = worker->starts;
+    uint32_t index = worker->index;
+    pls_place_wire wire = worker->wire;
+    uint8_t *wire_memory = worker->wire_memory;
+    pls_place_kind kind = index == PLS_WORKER_INDEX_NONE ? PLS_PLACE_DEDICATED : PLS_PLACE_INDEX;
+    worker->waiters = NULL;
+    worker->waiter_count = 0;
+    worker->waiter_room = 0;
+    worker->wire_memory = NULL;
+    pls_client_dead(worker->client);
+    for (uint32_t i = 0; i < count; i++) {
+        pls_workers_place(node, kind, index, &wire, &waiters[i]);
+        if (index != PLS_WORKER_INDEX_NONE && node->workers[index] != NULL) {
+            node->workers[index]->starts = starts + 1;
+        }
+    }
+    free(waiters);
+    free(wire_memory);
+}
+
+void pls_workers_template_gone(pls_node *node, bool by_signal)
+{
+    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
+        pls_client *client = node->slots[slot].client;
+        pls_worker *worker = client == NULL ? NULL : client->worker;
+        if (worker == NULL || client->stage != PLS_CLIENT_STRANGER || client->process.fd >= 0) {
+            continue;
+        }
+        if (by_signal && worker->starts < PLS_WORKER_STARTS_MAX && !worker->stopping &&
+            node->leave.stage == PLS_LEAVE_NOT) {
+            start_again(worker);
+        } else {
+            pls_client_dead(client);
+        }
+    }
 }
 
 static void worker_kill(pls_worker *worker)

@@ -26,6 +26,9 @@ typedef struct pls_place_waiter {
     uint64_t actor;
 } pls_place_waiter;
 
+/* Templates that are tried for one worker, when each of them is killed before it forks. */
+#define PLS_WORKER_STARTS_MAX 3
+
 /* From the notice to SIGKILL, where nobody says otherwise. */
 #define PLS_DRAIN_TIMEOUT_MS 5000
 
@@ -38,6 +41,9 @@ struct pls_worker {
     bool stopping;
     uint32_t source; /* of its output */
     bool has_source;
+    uint32_t starts;     /* templates that have been asked for it */
+    pls_place_wire wire; /* what it starts with, for another try; in `wire_memory` */
+    uint8_t *wire_memory;
     pls_place_waiter *waiters;
     uint32_t waiter_count;
     uint32_t waiter_room;
@@ -70,6 +76,11 @@ void pls_worker_gone(pls_worker *worker);
 
 /* Asks one to leave, and kills it after `timeout_ms` (0: at once). */
 void pls_worker_stop(pls_worker *worker, uint32_t timeout_ms);
+
+/* The template is gone: whom it had not yet forked is asked for again if a signal ended it
+ * (somebody killed it), and fails if it gave up by itself (an import failed, which would only
+ * happen again). */
+void pls_workers_template_gone(pls_node *node, bool by_signal);
 
 /* SIGKILL to all. */
 void pls_workers_kill(pls_node *node);

@@ -94,15 +94,15 @@ int main(int argc, char **argv)
         abort();
     }
     const pls_attach_info *info = pls_attach_info_of(attach);
+    const char *actors = getenv("PULSING_STUB_ACTORS");
+    atomic_store(&info->directory->lines[info->slot].actor_count,
+                 actors == NULL ? 0 : (uint32_t)strtoul(actors, NULL, 10));
     if (pls_inbox_create(info->slot, info->epoch, &inbox) != PLS_OK ||
         pls_attach_join(attach, pls_inbox_memfd(inbox), pls_inbox_eventfd(inbox), -1,
                         pls_inbox_header_of(inbox)->life) != PLS_OK) {
         fprintf(stderr, "stub: %s\n", pls_attach_trouble(attach));
         return 4;
     }
-    const char *actors = getenv("PULSING_STUB_ACTORS");
-    atomic_store(&info->directory->lines[info->slot].actor_count,
-                 actors == NULL ? 0 : (uint32_t)strtoul(actors, NULL, 10));
     surroundings_print(argv);
     loop(attach);
 }

@@ -32,7 +32,10 @@ void world_pause_ms(int ms)
 static const char *marker(void)
 {
     static char text[64];
-    snprintf(text, sizeof text, "%d", (int)getpid());
+    /* A child that a test forks keeps its parent's. */
+    if (text[0] == 0) {
+        snprintf(text, sizeof text, "%d", (int)getpid());
+    }
     return text;
 }
 
