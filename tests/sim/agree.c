@@ -86,10 +86,8 @@ bool pls_sim_world_acquainted(const pls_sim_world *world)
     return true;
 }
 
-bool pls_sim_world_converged(const pls_sim_world *world, char *text_out)
+bool pls_sim_world_members_agree(const pls_sim_world *world, char *text_out)
 {
-    bool first = true;
-    uint64_t digest = 0;
     for (uint32_t i = 0; i < world->node_count; i++) {
         if (world->nodes[i].gossip == NULL) {
             continue;
@@ -100,17 +98,33 @@ bool pls_sim_world_converged(const pls_sim_world *world, char *text_out)
                      world->running_count);
             return false;
         }
+    }
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (world->nodes[i].gossip != NULL && !table_agrees(world, i, text_out)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool pls_sim_world_converged(const pls_sim_world *world, char *text_out)
+{
+    bool first = true;
+    uint64_t digest = 0;
+    if (!pls_sim_world_members_agree(world, text_out)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < world->node_count; i++) {
+        if (world->nodes[i].gossip == NULL) {
+            continue;
+        }
+        pls_gossip_view view = pls_gossip_look(world->nodes[i].gossip);
         if (!first && view.digest != digest) {
             text_say(text_out, "the digest is", i, view.digest, digest);
             return false;
         }
         digest = view.digest;
         first = false;
-    }
-    for (uint32_t i = 0; i < world->node_count; i++) {
-        if (world->nodes[i].gossip != NULL && !table_agrees(world, i, text_out)) {
-            return false;
-        }
     }
     return true;
 }

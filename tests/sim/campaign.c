@@ -18,7 +18,12 @@ enum { LATE_PPM = 100000, GARBAGE_BYTES_MAX = 300, META_BYTES_MAX = 40 };
 /* All bytes are counted against each other once in so many ticks. */
 enum { CONSERVED_TICKS = 500 };
 
+_Static_assert(PLS_SIM_TAP_BYTES <= GARBAGE_BYTES_MAX, "a tapped packet fits");
+
 #define STAY_NS (30 * PLS_SIM_S)
+
+/* When all agree on the members, their names may take so long. */
+#define NAMES_NS (10 * PLS_SIM_S)
 
 typedef struct campaign {
     const pls_sim_plan *plan;
@@ -74,13 +79,28 @@ static void node_stop(campaign *c, uint32_t node, bool host_lives)
     pls_sim_ledger_stopped(&c->ledger, node);
 }
 
+/* A message of a kind that nobody knows: msgpack bin of two bytes, the kind and one field. */
+static const uint8_t unknown_message[] = {0xc4, 2, 0xf0, 0};
+
+/* Nonsense of three sorts: pure noise, the beginning of a real packet, and a real packet with a
+ * message behind it that is of no kind known today. */
 static void garbage_send(campaign *c, const pls_sim_fault *fault, pls_rng *rng)
 {
-    uint8_t bytes[GARBAGE_BYTES_MAX];
+    uint8_t bytes[GARBAGE_BYTES_MAX + sizeof unknown_message];
     for (uint32_t i = 0; i < fault->value; i++) {
+        uint32_t sort = pls_rng_below(rng, 3);
         uint32_t len = pls_rng_below(rng, GARBAGE_BYTES_MAX + 1);
-        for (uint32_t k = 0; k < len; k++) {
-            bytes[k] = (uint8_t)pls_rng_next(rng);
+        if (sort == 0) {
+            for (uint32_t k = 0; k < len; k++) {
+                bytes[k] = (uint8_t)pls_rng_next(rng);
+            }
+        } else {
+            len = sort == 1 ? len % (c->world->tap_len + 1) : c->world->tap_len;
+            memcpy(bytes, c->world->tap, len);
+        }
+        if (sort == 2) {
+            memcpy(bytes + len, unknown_message, sizeof unknown_message);
+            len += sizeof unknown_message;
         }
         pls_sim_world_forge(c->world, fault->node, bytes, len);
     }
@@ -333,22 +353,41 @@ static bool agreed(const campaign *c, char *text_out)
            pls_sim_ledger_agrees(&c->ledger, text_out);
 }
 
+/* Lets time pass until `holds_now`, for `limit_ns` at most; false when it did not come to that. */
+static bool wait_for(campaign *c, bool (*holds_now)(const campaign *c, char *text_out),
+                     uint64_t limit_ns, char *text_out)
+{
+    uint64_t from_ns = c->world->now_ns;
+    while (holds(c) && !holds_now(c, text_out)) {
+        if (c->world->now_ns - from_ns > limit_ns) {
+            return false;
+        }
+        pls_sim_world_run_until(c->world, c->world->now_ns + PLS_SIM_TICK_NS);
+    }
+    return true;
+}
+
+static bool acquainted(const campaign *c, char *text_out)
+{
+    return pls_sim_world_members_agree(c->world, text_out);
+}
+
 static void settle(campaign *c)
 {
     char text[160] = "";
     uint64_t from_ns = c->world->now_ns;
     c->outcome->settle_max_ns = settle_max(c);
-    while (holds(c) && !agreed(c, text)) {
-        if (c->world->now_ns - from_ns > c->outcome->settle_max_ns) {
-            bool members = pls_sim_world_converged(c->world, text);
-            (void)agreed(c, text);
-            pls_sim_checker_report(c->checker, members ? PLS_SIM_NAMES_EQUAL : PLS_SIM_CONVERGENCE,
-                                   PLS_SIM_NOBODY, PLS_MEMBER_NONE, text);
-            return;
-        }
-        pls_sim_world_run_until(c->world, c->world->now_ns + PLS_SIM_TICK_NS);
+    if (!wait_for(c, acquainted, c->outcome->settle_max_ns, text)) {
+        pls_sim_checker_report(c->checker, PLS_SIM_CONVERGENCE, PLS_SIM_NOBODY, PLS_MEMBER_NONE,
+                               text);
+        return;
     }
     c->outcome->settle_ns = c->world->now_ns - from_ns;
+    if (!wait_for(c, agreed, NAMES_NS, text)) {
+        pls_sim_checker_report(c->checker, PLS_SIM_NAMES_EQUAL, PLS_SIM_NOBODY, PLS_MEMBER_NONE,
+                               text);
+        return;
+    }
     pls_sim_world_run_until(c->world, c->world->now_ns + STAY_NS);
     if (holds(c) && !agreed(c, text)) {
         pls_sim_checker_report(c->checker, PLS_SIM_CONVERGENCE, PLS_SIM_NOBODY, PLS_MEMBER_NONE,

@@ -63,8 +63,11 @@ bool pls_sim_world_conserved(const pls_sim_world *world);
 /* True when all running nodes hold each other alive, whatever else they hold. */
 bool pls_sim_world_acquainted(const pls_sim_world *world);
 
-/* True when all running nodes hold each other alive and nobody else, and their digests are equal.
+/* True when all running nodes hold each other alive and nobody else.
  * Otherwise `text_out` (160 bytes, may be NULL) says what differs. */
+bool pls_sim_world_members_agree(const pls_sim_world *world, char *text_out);
+
+/* True when moreover their digests, and with them their names, are equal. */
 bool pls_sim_world_converged(const pls_sim_world *world, char *text_out);
 
 #endif

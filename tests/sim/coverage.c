@@ -6,11 +6,12 @@
 #include <string.h>
 
 /* Counters that a campaign need not move, each for a reason: there is memory and room enough, all
- * nodes speak one version, and no run lasts for the day that a dead member is kept. */
+ * nodes speak one version and are of one cluster, a node joins in the moment in which it is made,
+ * and no two nodes have one name. */
 static const char *const never_needed[] = {
-    "dropped_memory",  "dropped_actions", "dropped_full",      "dropped_key",
-    "dropped_jump",    "dropped_meta",    "dropped_oversized", "dropped_self",
-    "dropped_version", "dropped_cluster", "clock_backwards",   "conflicts",
+    "dropped_memory",  "dropped_actions",   "dropped_full", "dropped_key",     "dropped_jump",
+    "dropped_meta",    "dropped_oversized", "dropped_self", "dropped_version", "dropped_cluster",
+    "clock_backwards", "dropped_early",     "conflicts",
 };
 
 void pls_sim_outcome_add(pls_sim_outcome *sum, const pls_sim_outcome *more)

@@ -201,6 +201,10 @@ static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
     world->traffic.bytes_sent += action->len;
     pls_sim_drive_trace(world, (uint64_t)from << 32 | address);
     trace_bytes(world, action->bytes, action->len);
+    if (action->len <= PLS_SIM_TAP_BYTES) {
+        memcpy(world->tap, action->bytes, action->len);
+        world->tap_len = action->len;
+    }
     uint32_t to = listener_at(world, address);
     if (to == PLS_SIM_NOBODY) {
         refusal(world, from, action);

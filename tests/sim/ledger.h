@@ -5,8 +5,8 @@
 #include "tests/sim/world.h"
 
 /* Names of the two kinds that a ledger knows; the unique ones come last. */
-#define PLS_SIM_PLAIN_NAMES 24
-#define PLS_SIM_UNIQUE_NAMES 4
+#define PLS_SIM_PLAIN_NAMES 10
+#define PLS_SIM_UNIQUE_NAMES 2
 #define PLS_SIM_NAMES (PLS_SIM_PLAIN_NAMES + PLS_SIM_UNIQUE_NAMES)
 
 /* What each node has registered, kept beside the world so that the replicas can be compared with

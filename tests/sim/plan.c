@@ -43,9 +43,15 @@ static const fault_range fault_ranges[PLS_SIM_FAULT_KINDS] = {
     [PLS_SIM_DELAY] = {300, 10, 700},
     [PLS_SIM_GARBAGE] = {0, 1, 40},
     [PLS_SIM_HINT] = {0, 0, PLS_SIM_PLAN_NODES_MAX - 1},
-    [PLS_SIM_NAMES] = {0, 1, 12},
-    [PLS_SIM_UNIQUE] = {0, 0, 3},
+    [PLS_SIM_NAMES] = {0, 1, 24},
+    [PLS_SIM_UNIQUE] = {0, 0, 1},
 };
+
+/* Kinds that are drawn more often than others: names change more often than machines fail, and two
+ * owners of a unique name meet only when both claim it within one cut. */
+static const uint8_t extra_draws[] = {PLS_SIM_NAMES, PLS_SIM_UNIQUE, PLS_SIM_UNIQUE, PLS_SIM_CUT};
+
+enum { EXTRA_DRAWS = sizeof extra_draws };
 
 /* The share of the run in which faults may begin; the rest and the settling time after it are for
  * the cluster to come together again. */
@@ -96,7 +102,10 @@ static void draw_sides(pls_rng *rng, uint32_t node_count, pls_sim_fault *fault)
 static void draw_fault(pls_rng *rng, const pls_sim_plan *plan, pls_sim_fault *fault)
 {
     *fault = (pls_sim_fault){0};
-    fault->kind = (uint8_t)pls_rng_below(rng, PLS_SIM_FAULT_KINDS);
+    fault->kind = (uint8_t)pls_rng_below(rng, PLS_SIM_FAULT_KINDS + EXTRA_DRAWS);
+    if (fault->kind >= PLS_SIM_FAULT_KINDS) {
+        fault->kind = extra_draws[fault->kind - PLS_SIM_FAULT_KINDS];
+    }
     if (fault_has_node(fault->kind)) {
         fault->node = (uint8_t)pls_rng_below(rng, plan->node_count);
     }

@@ -14,6 +14,7 @@
 #define PLS_SIM_S UINT64_C(1000000000)
 #define PLS_SIM_NEVER UINT64_MAX
 #define PLS_SIM_NOBODY UINT32_MAX
+#define PLS_SIM_TAP_BYTES 256
 
 /* One node: a gossip instance, its clock, its input queue and what ails it. */
 typedef struct pls_sim_node {
@@ -101,7 +102,9 @@ struct pls_sim_world {
     uint32_t address_count;
     pls_sim_truth *truths; /* by member number */
     uint32_t truth_count;
-    uint8_t *connected; /* node x node, with hints alone */
+    uint8_t *connected;             /* node x node, with hints alone */
+    uint8_t tap[PLS_SIM_TAP_BYTES]; /* the last small packet that anybody sent */
+    uint32_t tap_len;
     pls_sim_traffic traffic;
     pls_gossip_counters retired; /* of the instances that are gone */
     pls_sim_watcher watcher;
