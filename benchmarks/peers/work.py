@@ -25,7 +25,7 @@ def touch(array: np.ndarray) -> int:
 
 
 class Work:
-    """The rows of one peer. A workload that fails gives a row that says why; the next still runs."""
+    """The rows of one peer. A workload that fails gives a row that says why; the next runs."""
 
     def __init__(self, system: str, version: str) -> None:
         self.system = system
