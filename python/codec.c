@@ -15,15 +15,13 @@ _Static_assert(sizeof STRING_TEXTS / sizeof *STRING_TEXTS == PLS_STRING_COUNT, "
 _Static_assert(PLS_STRING_COUNT <= sizeof((pls_codec *)0)->strings / sizeof(PyObject *),
                "the state has room for every string");
 
-/* ---- state */
-
 int pls_codec_init(pls_codec *codec)
 {
     memset(codec, 0, sizeof *codec);
     for (int index = 0; index < PLS_STRING_COUNT; index++) {
         codec->strings[index] = PyUnicode_InternFromString(STRING_TEXTS[index]);
         if (codec->strings[index] == NULL) {
-            pls_codec_clear(codec);
+            pls_codec_fini(codec);
             return -1;
         }
     }
@@ -46,19 +44,25 @@ int pls_codec_traverse(pls_codec *codec, visitproc visit, void *arg)
 void pls_codec_clear(pls_codec *codec)
 {
     while (codec->special_count > 0) {
-        Py_CLEAR(codec->specials[--codec->special_count].type);
+        codec->special_count--;
+        Py_CLEAR(codec->specials[codec->special_count].type);
     }
     Py_CLEAR(codec->error);
     Py_CLEAR(codec->dumps);
     Py_CLEAR(codec->loads);
     Py_CLEAR(codec->exception_pack);
     Py_CLEAR(codec->exception_unpack);
+    pls_codec_numpy_clear(codec);
+}
+
+void pls_codec_fini(pls_codec *codec)
+{
+    pls_codec_clear(codec);
+    pls_codec_names_clear(codec);
+    codec->datetime = NULL;
     for (int index = 0; index < PLS_STRING_COUNT; index++) {
         Py_CLEAR(codec->strings[index]);
     }
-    codec->datetime = NULL;
-    pls_codec_names_clear(codec);
-    pls_codec_numpy_clear(codec);
 }
 
 int pls_codec_register(pls_codec *codec, PyTypeObject *type, int code, pls_special_encode encode,
@@ -123,8 +127,6 @@ int pls_codec_fail(pls_codec *codec, const char *format, ...)
     va_end(arguments);
     return -1;
 }
-
-/* ---- errors of an encode */
 
 /* Puts the path in front of a CodecError's text. */
 static void path_apply(pls_codec *codec, pls_sink *sink)
@@ -221,8 +223,6 @@ PyObject *pls_codec_decode(pls_codec *codec, pls_source *source)
     }
     return object;
 }
-
-/* ---- calls */
 
 /* uint byte length of the names, which is not known yet, and the names. */
 static int put_names(pls_codec *codec, PyObject *kwnames, pls_sink *sink)

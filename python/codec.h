@@ -28,7 +28,7 @@
 #define PLS_CODEC_BUFFER_ALIGN 64
 /* Deeper structures travel as one pickle. */
 #define PLS_CODEC_DEPTH_MAX 512
-/* Types with hooks of their own (actor ref, system, Message ...). */
+/* Types with hooks of their own: actor ref, system, Message. */
 #define PLS_CODEC_SPECIALS_MAX 8
 /* Extension codes that specials may use: first and last. */
 #define PLS_CODEC_SPECIAL_FIRST 64
@@ -41,8 +41,6 @@
 typedef struct pls_codec pls_codec;
 typedef struct pls_sink pls_sink;
 typedef struct pls_source pls_source;
-
-/* ---- the writer */
 
 /* Memory that the stream does not hold. `owner` or `view` keeps it alive until pls_sink_fini(). */
 typedef struct pls_sink_buffer {
@@ -80,12 +78,13 @@ struct pls_sink {
     char path[PLS_SINK_PATH_BYTES];
 };
 
-/* An empty writer over the caller's memory.
+/* An empty writer over the caller's memory, whose grow() is the default one: heap memory that
+ * pls_sink_fini() frees. Set `grow` and `grow_context` afterwards for another.
  * Units:   `len` in bytes, 0 allowed.
- * Owns:    `memory` is the caller's and must outlive the sink or the first grow(); `grow` NULL
- * means heap memory that pls_sink_fini() frees. */
-void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context,
-                   int (*grow)(pls_sink *, size_t), void *grow_context);
+ * Owns:    `memory` is the caller's and must outlive the sink or the first grow(). */
+void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context);
+#define pls_sink_init(sink, memory, len, flags, context, ...)                                      \
+    (pls_sink_init)(sink, memory, len, flags, context)
 
 /* Lets go of every buffer and of the default grow()'s memory; safe to call twice, keeps any set
  * exception. */
@@ -104,8 +103,6 @@ void pls_sink_copy_buffers(const pls_sink *sink, uint8_t *region);
 /* Raw bytes into the stream: for the bodies of special types.
  * Errors:  exception. */
 int pls_sink_put(pls_sink *sink, const void *bytes, size_t len);
-
-/* ---- the reader */
 
 struct pls_source {
     const uint8_t *at;
@@ -142,8 +139,6 @@ void pls_source_attach_region(pls_source *source, const uint8_t *region, size_t 
  * Errors:  exception (CodecError) when fewer are left. */
 const uint8_t *pls_source_take(pls_source *source, size_t len);
 
-/* ---- the codec */
-
 /* Writes the body of a special object (bytes by pls_sink_put(), values by pls_codec_put()).
  * Errors:  exception. */
 typedef int (*pls_special_encode)(pls_codec *codec, PyObject *object, pls_sink *sink);
@@ -178,10 +173,13 @@ struct pls_codec {
  * Errors:  exception. */
 int pls_codec_init(pls_codec *codec);
 
-/* For the module's tp_traverse and tp_clear; clear frees everything that init and use made and
- * leaves an empty codec. */
+/* For the module's m_traverse and m_clear: clear lets go of what can be part of a cycle. Objects
+ * that outlive it at shutdown can still use the codec, without its special types. */
 int pls_codec_traverse(pls_codec *codec, visitproc visit, void *arg);
 void pls_codec_clear(pls_codec *codec);
+
+/* For the module's m_free: everything that init and use made. Safe to call twice. */
+void pls_codec_fini(pls_codec *codec);
 
 /* Objects whose type is exactly `type` travel by the two hooks, alone or inside of anything else,
  * pickled objects included. Units:   `code` in PLS_CODEC_SPECIAL_FIRST..LAST, one per type. Errors:

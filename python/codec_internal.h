@@ -42,8 +42,6 @@ enum {
     PLS_STRING_COUNT,
 };
 
-/* ---- errors (codec.c) */
-
 /* Sets CodecError with a text in PyUnicode_FromFormat()'s language; chains nothing.
  * Errors: returns -1 always, so that callers can return it. */
 int pls_codec_fail(pls_codec *codec, const char *format, ...);
@@ -52,8 +50,7 @@ int pls_codec_fail(pls_codec *codec, const char *format, ...);
  * NULL without an exception. */
 PyObject *pls_module_loaded(const char *name, const char *attribute);
 
-/* ---- the sink (codec_sink.c) */
-
+/* The slow half of pls_sink_room(). */
 int pls_sink_grow(pls_sink *sink, size_t need);
 
 /* Room for `need` more bytes, which may then be stored at sink->at. Errors: exception. */
@@ -102,9 +99,11 @@ void pls_sink_path_index(pls_sink *sink, size_t index);
 void pls_sink_path_key(pls_sink *sink, PyObject *key);
 void pls_sink_path_text(pls_sink *sink, const char *text);
 
-/* ---- puts; 0, -1 with an exception, or PLS_PUT_FALLBACK */
+/* Puts; 0, -1 with an exception, or PLS_PUT_FALLBACK. */
 
+/* Any object. */
 int pls_put_value(pls_codec *codec, PyObject *object, pls_sink *sink);
+/* Heads and small values. */
 int pls_put_uint(pls_sink *sink, uint64_t value);
 /* Small UTF-8 text. */
 int pls_put_str(pls_sink *sink, const char *utf8, size_t len);
@@ -123,13 +122,14 @@ int pls_ext_end(pls_sink *sink, size_t mark);
 /* Values of a module that may not even be imported: PLS_PUT_FOREIGN when the object is not theirs.
  */
 #define PLS_PUT_FOREIGN 1
+/* Of numpy, of datetime; pickle takes all. */
 int pls_put_numpy(pls_codec *codec, PyObject *object, pls_sink *sink);
 int pls_put_time(pls_codec *codec, PyObject *object, pls_sink *sink);
 int pls_put_pickle(pls_codec *codec, PyObject *object, pls_sink *sink);
 /* bytearray, memoryview, set, frozenset, complex, range, slice, Ellipsis, or foreign. */
 int pls_put_uncommon(pls_codec *codec, PyObject *object, pls_sink *sink);
 
-/* ---- the source (codec_source.c) and takes; NULL (or false) with an exception */
+/* Of a source. Takes give NULL (or false) with an exception set. */
 
 /* Bytes that the current value and what is inside of it may use. */
 static inline size_t pls_source_left(const pls_source *source)
@@ -177,8 +177,10 @@ bool pls_take_reference(pls_codec *codec, pls_source *source, int *kind_out,
 /* A read-only object that exports exactly the buffer's bytes: a slice of the block, or a copy. */
 PyObject *pls_found_buffer_view(const pls_found_buffer *found);
 
+/* Any value; a count. */
 PyObject *pls_take_value(pls_codec *codec, pls_source *source);
 bool pls_take_uint(pls_codec *codec, pls_source *source, uint64_t *value_out);
+
 /* Counts `count` values, of a byte each at least, as outstanding; the reader of each counts it off
  * before it begins. False when fewer bytes are left, so nothing is made for a count that cannot be
  * true. */
@@ -195,7 +197,7 @@ PyObject *pls_take_time(pls_codec *codec, pls_source *source, int code);
 PyObject *pls_take_pickle(pls_codec *codec, pls_source *source);
 PyObject *pls_take_special(pls_codec *codec, pls_source *source, int code);
 
-/* ---- names (codec_names.c): strings that come again and again */
+/* Names (codec_names.c): strings that come again and again. */
 
 /* A dict key: the str for UTF-8 bytes, from the cache where it is short. */
 PyObject *pls_name_key(pls_codec *codec, const uint8_t *bytes, size_t len);
@@ -203,6 +205,7 @@ PyObject *pls_name_key(pls_codec *codec, const uint8_t *bytes, size_t len);
 /* The tuple of keyword names for their bytes in the stream (str values, one after the other). */
 PyObject *pls_name_tuple(pls_codec *codec, const uint8_t *bytes, size_t len, size_t count);
 
+/* Parts of the codec's fini, clear and traverse. */
 void pls_codec_names_clear(pls_codec *codec);
 void pls_codec_numpy_clear(pls_codec *codec);
 int pls_codec_numpy_traverse(pls_codec *codec, visitproc visit, void *arg);

@@ -141,8 +141,6 @@ static int numpy_import(pls_codec *codec)
     return rc;
 }
 
-/* ---- dtypes */
-
 static int dtype_index(const struct pls_codec_numpy *numpy, PyObject *dtype)
 {
     for (int index = 0; index < DTYPE_COUNT; index++) {
@@ -263,8 +261,6 @@ static PyObject *take_dtype(pls_codec *codec, pls_source *source, size_t *item_b
     return dtype;
 }
 
-/* ---- encode */
-
 /* The array's memory when it lies in one piece, else that of a copy that does. */
 static int array_view(pls_codec *codec, PyObject *array, Py_buffer *view)
 {
@@ -384,8 +380,6 @@ int pls_put_numpy(pls_codec *codec, PyObject *object, pls_sink *sink)
     }
     return PLS_PUT_FOREIGN;
 }
-
-/* ---- decode */
 
 /* numpy.ndarray(shape, dtype, buffer, offset, strides=None, order) */
 static PyObject *array_make(pls_codec *codec, PyObject *shape, PyObject *dtype, PyObject *buffer,

@@ -85,7 +85,7 @@ static PyObject *bridge_dump(PyObject *capsule, PyObject *object)
         return NULL;
     }
     pls_sink sink;
-    pls_sink_init(&sink, NULL, 0, open->flags | PLS_CODEC_NO_BUFFERS, open->context, NULL, NULL);
+    pls_sink_init(&sink, NULL, 0, open->flags | PLS_CODEC_NO_BUFFERS, open->context);
     sink.nesting = open->nesting + 1;
     PyObject *bytes = NULL;
     if (pls_codec_encode(open->codec, object, &sink) == 0) {
@@ -111,35 +111,37 @@ static PyObject *bridge_load(PyObject *capsule, PyObject *bytes)
     return pls_codec_decode(open->codec, &source);
 }
 
+static int function_import(const char *module_name, const char *name, PyObject **place)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *function = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    if (function == NULL) {
+        return -1;
+    }
+    Py_XSETREF(*place, function);
+    return 0;
+}
+
 static int pickling_import(pls_codec *codec)
 {
     if (codec->dumps != NULL) {
         return 0;
     }
-    PyObject *module = PyImport_ImportModule("pulsing._pickling");
-    if (module == NULL) {
-        return -1;
-    }
-    struct {
-        const char *name;
-        PyObject **place;
-    } wanted[] = {{"loads", &codec->loads},
-                  {"pack_exception", &codec->exception_pack},
-                  {"unpack_exception", &codec->exception_unpack},
-                  {"dumps", &codec->dumps}};
-    int rc = 0;
-    for (size_t index = 0; rc == 0 && index < sizeof wanted / sizeof *wanted; index++) {
-        PyObject *function = PyObject_GetAttrString(module, wanted[index].name);
-        rc = function == NULL ? -1 : 0;
-        if (rc == 0) {
-            Py_XSETREF(*wanted[index].place, function);
-        }
-    }
-    Py_DECREF(module);
-    return rc;
+    return function_import("pulsing._pickling", "loads", &codec->loads) == 0
+               ? function_import("pulsing._pickling", "dumps", &codec->dumps)
+               : -1;
 }
 
-/* ---- objects */
+static int exceptions_import(pls_codec *codec)
+{
+    if (codec->exception_pack != NULL) {
+        return 0;
+    }
+    return function_import("pulsing._exceptions", "unpack_exception", &codec->exception_unpack) == 0
+               ? function_import("pulsing._exceptions", "pack_exception", &codec->exception_pack)
+               : -1;
+}
 
 /* The tuple of special types, for the pickler to watch for. */
 static PyObject *special_types(const pls_codec *codec)
@@ -255,11 +257,9 @@ PyObject *pls_take_pickle(pls_codec *codec, pls_source *source)
     return object;
 }
 
-/* ---- exceptions */
-
 int pls_codec_encode_exception(pls_codec *codec, PyObject *exception, pls_sink *sink)
 {
-    if (pickling_import(codec) != 0) {
+    if (exceptions_import(codec) != 0) {
         return -1;
     }
     PyObject *packed = PyObject_CallOneArg(codec->exception_pack, exception);
@@ -289,7 +289,7 @@ int pls_codec_encode_exception(pls_codec *codec, PyObject *exception, pls_sink *
 
 PyObject *pls_codec_decode_exception(pls_codec *codec, pls_source *source)
 {
-    if (pickling_import(codec) != 0) {
+    if (exceptions_import(codec) != 0) {
         return NULL;
     }
     source->codec = codec;

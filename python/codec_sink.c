@@ -11,14 +11,38 @@
 /* The first heap block; smaller ones would be outgrown at once. */
 #define SINK_HEAP_BYTES_MIN 1024
 
-void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context,
-                   int (*grow)(pls_sink *, size_t), void *grow_context)
+static int sink_grow_heap(pls_sink *sink, size_t need)
+{
+    size_t used = pls_sink_len(sink);
+    size_t capacity = (size_t)(sink->end - sink->begin) * 2;
+    if (capacity < used + need) {
+        capacity = used + need;
+    }
+    if (capacity < SINK_HEAP_BYTES_MIN) {
+        capacity = SINK_HEAP_BYTES_MIN;
+    }
+    uint8_t *heap = PyMem_Realloc(sink->heap, capacity);
+    if (heap == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (sink->heap == NULL && used > 0) {
+        memcpy(heap, sink->begin, used);
+    }
+    sink->heap = heap;
+    sink->begin = heap;
+    sink->at = heap + used;
+    sink->end = heap + capacity;
+    return 0;
+}
+
+void(pls_sink_init)(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context)
 {
     sink->begin = memory;
     sink->at = memory;
     sink->end = len > 0 ? (uint8_t *)memory + len : memory;
-    sink->grow = grow;
-    sink->grow_context = grow_context;
+    sink->grow = sink_grow_heap;
+    sink->grow_context = NULL;
     sink->context = context;
     sink->codec = NULL;
     sink->flags = flags;
@@ -66,31 +90,6 @@ void pls_sink_drop_buffers(pls_sink *sink, uint32_t keep, size_t buffers_bytes)
     PyErr_Restore(type, value, traceback);
 }
 
-static int sink_grow_heap(pls_sink *sink, size_t need)
-{
-    size_t used = pls_sink_len(sink);
-    size_t capacity = (size_t)(sink->end - sink->begin) * 2;
-    if (capacity < used + need) {
-        capacity = used + need;
-    }
-    if (capacity < SINK_HEAP_BYTES_MIN) {
-        capacity = SINK_HEAP_BYTES_MIN;
-    }
-    uint8_t *heap = PyMem_Realloc(sink->heap, capacity);
-    if (heap == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (sink->heap == NULL && used > 0) {
-        memcpy(heap, sink->begin, used);
-    }
-    sink->heap = heap;
-    sink->begin = heap;
-    sink->at = heap + used;
-    sink->end = heap + capacity;
-    return 0;
-}
-
 int pls_sink_grow(pls_sink *sink, size_t need)
 {
     size_t used = pls_sink_len(sink);
@@ -99,7 +98,7 @@ int pls_sink_grow(pls_sink *sink, size_t need)
                               "a message of more than 4 GiB in small values cannot be sent; "
                               "send it in parts, or as numpy arrays or bytes");
     }
-    int rc = sink->grow != NULL ? sink->grow(sink, need) : sink_grow_heap(sink, need);
+    int rc = sink->grow(sink, need);
     pls_assert(rc != 0 || (size_t)(sink->end - sink->at) >= need);
     return rc;
 }

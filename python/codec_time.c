@@ -39,8 +39,6 @@ static bool time_present(pls_codec *codec)
     return true;
 }
 
-/* ---- encode */
-
 static void store_date(pls_sink *sink, PyObject *object)
 {
     pls_store_le16(sink, (uint16_t)PyDateTime_GET_YEAR(object));
@@ -154,8 +152,6 @@ int pls_put_time(pls_codec *codec, PyObject *object, pls_sink *sink)
     }
     return PLS_PUT_FOREIGN;
 }
-
-/* ---- decode */
 
 static PyObject *delta_make(const PyDateTime_CAPI *api, const uint8_t *bytes)
 {

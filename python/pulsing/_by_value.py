@@ -2,11 +2,11 @@
 """Code that travels by value, and the identity of the classes among it.
 
 A class that another process cannot import (from `__main__`, a notebook, a function) gets a key when
-it is first sent. Each process maps a key to one class object: the class itself where it was defined,
-one rebuilt copy elsewhere. So an instance that comes back is an instance of the caller's own class,
-and nothing that arrives ever changes a class that is there already. A class travels as its key and a
-bundle: one pickle of the class and of every by-value class that its code reaches, which is opened
-only where the key is new.
+it is first sent. Each process maps a key to one class object: the class itself where it was
+defined, one rebuilt copy elsewhere. So an instance that comes back is an instance of the caller's
+own class, and nothing that arrives ever changes a class that is there already. A class travels as
+its key and a bundle: one pickle of the class and of every by-value class that its code reaches,
+which is opened only where the key is new.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import threading
 import types
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Callable
+from typing import Any
 
 import cloudpickle
 
@@ -54,7 +55,7 @@ class _Bundle:
     def is_fresh(self) -> bool:
         for cls, values in self.classes:
             now = tuple(vars(cls).values())
-            if len(now) != len(values) or any(a is not b for a, b in zip(now, values)):
+            if len(now) != len(values) or any(a is not b for a, b in zip(now, values, strict=True)):
                 return False
         return all(scope.get(name, _MISSING) is value for scope, name, value in self.globals)
 
@@ -96,14 +97,14 @@ def load_class(key: bytes, data: bytes) -> type:
         if cls is not None:
             return cls
         try:
-            cls = pickle.loads(data)
+            made: type = pickle.loads(data)
         except BaseException:
             for unfinished in list(_unfinished):
                 _classes.pop(unfinished, None)
             _unfinished.clear()
             raise
-        _keep_bundle(key, _Bundle(data, cls))
-        return cls
+        _keep_bundle(key, _Bundle(data, made))
+        return made
 
 
 def build_class(key: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type:
@@ -128,7 +129,7 @@ def finish_class(cls: type, state: tuple[Callable[..., Any], Any]) -> None:
 # -- picklers --------------------------------------------------------------------------------------
 
 
-class _CodePickler(_Reducers, cloudpickle.Pickler):
+class _CodePickler(_Reducers, cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, types.FunctionType)):
             self.see_module(obj)
@@ -140,8 +141,8 @@ class _CodePickler(_Reducers, cloudpickle.Pickler):
         return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
     def see_module(self, obj: Any) -> None:
-        """cloudpickle asks sys.modules whether a module can be imported; the other process cannot."""
-        name = getattr(obj, "__module__", None)
+        """cloudpickle takes what is in sys.modules for importable; the other process lacks it."""
+        name: Any = getattr(obj, "__module__", None)
         if name != "__main__" and _module_by_value(name):
             module = sys.modules[name]
             if name not in cloudpickle.list_registry_pickle_by_value():

@@ -23,7 +23,7 @@ static harness *harness_of(PyObject *module)
     return PyModule_GetState(module);
 }
 
-/* ---- Block: read-only memory that counts how many of its kind are alive */
+/* Block: read-only memory that counts how many of its kind are alive. */
 
 typedef struct block {
     PyObject_HEAD uint8_t *bytes;
@@ -70,7 +70,7 @@ static block *block_new(harness *own, const void *bytes, size_t len, size_t extr
     return made;
 }
 
-/* ---- special types: an object whose only content is its attribute `state` */
+/* Special types: an object whose only content is its attribute `state`. */
 
 static int special_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
 {
@@ -111,8 +111,6 @@ static PyObject *register_special(PyObject *module, PyObject *type)
     Py_RETURN_NONE;
 }
 
-/* ---- messages */
-
 #define SEND_CONTEXT ((void *)(uintptr_t)11)
 #define RECEIVE_CONTEXT ((void *)(uintptr_t)22)
 
@@ -144,7 +142,7 @@ static PyObject *encode(PyObject *module, PyObject *args)
     }
     uint8_t ring[RING_BYTES];
     pls_sink sink;
-    pls_sink_init(&sink, ring, (size_t)start, flags, SEND_CONTEXT, NULL, NULL);
+    pls_sink_init(&sink, ring, (size_t)start, flags, SEND_CONTEXT);
     if (pls_codec_encode(&harness_of(module)->codec, object, &sink) != 0) {
         pls_sink_fini(&sink);
         return NULL;
@@ -157,7 +155,7 @@ static PyObject *encode_call(PyObject *module, PyObject *const *args, Py_ssize_t
 {
     uint8_t ring[RING_BYTES];
     pls_sink sink;
-    pls_sink_init(&sink, ring, sizeof ring, PLS_CODEC_ALLOW_PICKLE, SEND_CONTEXT, NULL, NULL);
+    pls_sink_init(&sink, ring, sizeof ring, PLS_CODEC_ALLOW_PICKLE, SEND_CONTEXT);
     if (pls_codec_encode_call(&harness_of(module)->codec, args, (size_t)count, kwnames, &sink) !=
         0) {
         pls_sink_fini(&sink);
@@ -174,7 +172,7 @@ static PyObject *encode_exception(PyObject *module, PyObject *args)
         return NULL;
     }
     pls_sink sink;
-    pls_sink_init(&sink, NULL, 0, flags, SEND_CONTEXT, NULL, NULL);
+    pls_sink_init(&sink, NULL, 0, flags, SEND_CONTEXT);
     if (pls_codec_encode_exception(&harness_of(module)->codec, exception, &sink) != 0) {
         pls_sink_fini(&sink);
         return NULL;
@@ -286,8 +284,6 @@ static PyObject *decode_exception(PyObject *module, PyObject *args)
     return read_bytes(module, args, read_exception);
 }
 
-/* ---- fuzz */
-
 static size_t mutate(pls_rng *rng, uint8_t *bytes, size_t len)
 {
     static const uint8_t heads[] = {0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc4, 0xc6, 0xc7,
@@ -368,8 +364,6 @@ static PyObject *fuzz(PyObject *module, PyObject *args)
     return PyLong_FromUnsignedLong(refused);
 }
 
-/* ---- timings, in nanoseconds per message */
-
 static double now_ns(void)
 {
     struct timespec now;
@@ -389,7 +383,7 @@ static PyObject *time_encode(PyObject *module, PyObject *args)
     double begin = now_ns();
     for (unsigned round = 0; round < rounds; round++) {
         pls_sink sink;
-        pls_sink_init(&sink, ring, sizeof ring, PLS_CODEC_ALLOW_PICKLE, NULL, NULL, NULL);
+        pls_sink_init(&sink, ring, sizeof ring, PLS_CODEC_ALLOW_PICKLE, NULL);
         int rc = pls_codec_encode_call(&harness_of(module)->codec, call_args, 1, NULL, &sink);
         pls_sink_fini(&sink);
         if (rc != 0) {
@@ -431,8 +425,6 @@ static PyObject *time_decode(PyObject *module, PyObject *args)
     PyBuffer_Release(&region);
     return rc == 0 ? PyFloat_FromDouble(each) : NULL;
 }
-
-/* ---- module */
 
 static PyMethodDef methods[] = {
     {"register_special", register_special, METH_O, NULL},
@@ -478,6 +470,7 @@ static int module_clear(PyObject *module)
 static void module_free(void *module)
 {
     module_clear(module);
+    pls_codec_fini(&harness_of(module)->codec);
 }
 
 static PyModuleDef_Slot module_slots[] = {

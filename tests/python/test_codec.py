@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The codec's values: what arrives equals what was sent, and bytes that do not follow the format are
-refused, whatever they are."""
+"""The codec's values: what arrives equals what was sent, and bytes that do not follow the format
+are refused, whatever they are."""
 
 from __future__ import annotations
 
@@ -95,7 +95,12 @@ PLAIN = [
     -math.inf,
     math.nan,
     5e-324,
-    *[sign * (2**power + delta) for power in (5, 7, 8, 15, 16, 31, 32, 63, 64, 65, 4000) for delta in (-1, 0, 1) for sign in (1, -1)],
+    *[
+        sign * (2**power + delta)
+        for power in (5, 7, 8, 15, 16, 31, 32, 63, 64, 65, 4000)
+        for delta in (-1, 0, 1)
+        for sign in (1, -1)
+    ],
     "",
     "a" * 31,
     "a" * 32,
@@ -147,7 +152,9 @@ PLAIN = [
     datetime.datetime.max,
     datetime.datetime(2024, 2, 29, 1, 2, 3, 4, UTC),
     datetime.datetime(2024, 10, 27, 2, 30, fold=1),
-    datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=-5, seconds=7), "here")),
+    datetime.datetime(
+        2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=-5, seconds=7), "here")
+    ),
     datetime.time.max,
     datetime.time(1, 2, 3, 4, UTC, fold=1),
     datetime.timedelta.min,
@@ -185,7 +192,9 @@ def test_everything_can_stay_in_the_stream(value):
 
 
 def test_fold_and_zone_name_survive():
-    moment = datetime.datetime(2024, 10, 27, 2, 30, tzinfo=datetime.timezone(datetime.timedelta(0), "Z"), fold=1)
+    moment = datetime.datetime(
+        2024, 10, 27, 2, 30, tzinfo=datetime.timezone(datetime.timedelta(0), "Z"), fold=1
+    )
     arrived = through(moment)
     assert arrived.fold == 1
     assert arrived.tzname() == "Z"
@@ -193,12 +202,14 @@ def test_fold_and_zone_name_survive():
 
 
 def test_dict_keeps_its_order():
-    value = {key: None for key in "zyxabc"}
+    value = dict.fromkeys("zyxabc")
     assert list(through(value)) == list(value)
 
 
 def test_numbers_are_msgpack():
-    msgpack = pytest.importorskip("msgpack", reason="compares with the msgpack package where that is installed")
+    msgpack = pytest.importorskip(
+        "msgpack", reason="compares with the msgpack package where that is installed"
+    )
     value = {"a": [1, -1, 2**40, 1.5, None, True, "text", b"bytes"], "b": {"c": -(2**63)}}
     stream, _ = harness.encode(value)
     assert msgpack.unpackb(stream, strict_map_key=False) == value
@@ -248,7 +259,10 @@ def test_any_value_arrives_as_it_was(value):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(values, max_size=14), st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=6))
+@given(
+    st.lists(values, max_size=14),
+    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=6),
+)
 def test_any_call_arrives_as_it_was(args, kwargs):
     stream, region = harness.encode_call(*args, **kwargs)
     got_args, got_kwargs = harness.decode_call(stream, region)
@@ -290,7 +304,7 @@ def depth_of(value):
 def test_depth_512_needs_no_pickle_and_one_more_does(kind):
     stream, region = harness.encode(nested(kind, 512), KEYLESS)
     assert depth_of(harness.decode(stream, region, KEYLESS)) == 512
-    with pytest.raises(CodecError, match="nested deeper than 512.*cluster key"):
+    with pytest.raises(CodecError, match=r"nested deeper than 512.*cluster key"):
         harness.encode(nested(kind, 513), KEYLESS)
     stream, region = harness.encode(nested(kind, 513), ALLOW_PICKLE)
     assert depth_of(harness.decode(stream, region)) == 513
@@ -304,7 +318,17 @@ def test_deeper_than_pickle_can_go_is_an_error_and_no_crash():
 
 
 def test_values_at_the_deepest_level_fit_both_ways():
-    for leaf in (1j, ..., b"x" * 5000, bytearray(5), "\ud800", 2**90, datetime.date.min, {1}, range(3)):
+    for leaf in (
+        1j,
+        ...,
+        b"x" * 5000,
+        bytearray(5),
+        "\ud800",
+        2**90,
+        datetime.date.min,
+        {1},
+        range(3),
+    ):
         for depth in (510, 511, 512):
             value = leaf
             for _ in range(depth):
@@ -428,7 +452,13 @@ CORPUS = [
     for value in [
         *PLAIN[:60],
         {"a": [1, (2, {3}), b"x" * 3000, "y" * 3000], "b": {"c": bytearray(3000)}},
-        [datetime.datetime.now(UTC), datetime.timedelta(1), datetime.time(1), datetime.date.max, UTC],
+        [
+            datetime.datetime.now(UTC),
+            datetime.timedelta(1),
+            datetime.time(1),
+            datetime.date.max,
+            UTC,
+        ],
         [memoryview(b"abcd").cast("H"), range(5), slice(1, 2), 1j, ..., frozenset({1})],
         Record("a", b"z" * 5000),
     ]
@@ -560,7 +590,19 @@ class Meddler:
 def test_a_list_that_changes_while_it_is_sent_is_an_error(action):
     items: list = []
     items.extend(
-        [Meddler(lambda: items.clear() if action == "clear" else items.append(1) if action == "append" else items.pop()), object(), 3]
+        [
+            Meddler(
+                lambda: (
+                    items.clear()
+                    if action == "clear"
+                    else items.append(1)
+                    if action == "append"
+                    else items.pop()
+                )
+            ),
+            object(),
+            3,
+        ]
     )
     with pytest.raises(RuntimeError, match="changed its size"):
         harness.encode(items)
@@ -586,7 +628,11 @@ def test_a_dict_or_set_that_changes_while_it_is_sent_is_an_error():
 
 def test_nothing_leaks():
     good = [
-        {"a": [1, (2, {3}), b"x" * 3000, "y" * 3000], "b": bytearray(3000), "c": memoryview(b"q" * 3000)},
+        {
+            "a": [1, (2, {3}), b"x" * 3000, "y" * 3000],
+            "b": bytearray(3000),
+            "c": memoryview(b"q" * 3000),
+        },
         [2**80, 1j, ..., range(4), slice(1), datetime.datetime.now(UTC), "\ud800", "ä" * 3000],
         Record("a", b"z" * 5000),
     ]
