@@ -152,7 +152,13 @@ def venv(
     log: Log, name: str, version: str, extras: str, *defines: str, packages_only: bool = False
 ) -> str:
     folder = BUILD / "venv" / name
-    tool = [sys.executable, "scripts/venv.py", str(folder), "--python", interpreters()[version]]
+    tool = [
+        sys.executable,
+        "scripts/environment.py",
+        str(folder),
+        "--python",
+        interpreters()[version],
+    ]
     tool += ["--extras", extras, *(f"--define={define}" for define in defines)]
     if packages_only:
         tool.append("--packages-only")

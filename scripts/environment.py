@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A virtual environment that holds this tree: made once, brought up to date when something changed.
 
-    scripts/venv.py FOLDER [--python PYTHON] [--extras a,b] [--define NAME=VALUE] [--quiet]
+    scripts/environment.py FOLDER [--python PYTHON] [--extras a,b] [--define NAME=VALUE] [--quiet]
 
 Prints the environment's interpreter. Two stamps in the environment say what it holds: the packages
 (by pyproject.toml's lists) and the tree's own files; where both match, nothing is done.
@@ -148,7 +148,7 @@ def main() -> int:
         if not options.packages_only:
             environment.install_tree(options.define)
     except Refusal as refusal:
-        print(f"venv: {refusal}", file=sys.stderr)
+        print(f"environment: {refusal}", file=sys.stderr)
         return 1
     print(environment.python)
     return 0
