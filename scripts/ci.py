@@ -183,7 +183,7 @@ def interpreters() -> dict[str, str]:
 
 
 def install(log: Log, version: str) -> Count:
-    venv(log, version, version, "tests")
+    venv(log, version, version, "tests,examples" if version == MAIN else "tests")
     return Count(1, 0)
 
 
@@ -249,7 +249,10 @@ def all_steps() -> list[Step]:
         steps.append(Step(f"install {version}", work))
     steps.append(Step("install asan", install_asan))
     for version in sorted(interpreters()):
-        folders = ("tests/python", "tests/scripts") if version == MAIN else ("tests/python",)
+        folders = [
+            "tests/python",
+            *(["tests/scripts", "tests/examples"] if version == MAIN else []),
+        ]
         work = functools.partial(pytest, name=version, folders=folders)
         steps.append(Step(f"pytest {version}", work, (f"install {version}",)))
     steps.append(Step("pytest asan", pytest_asan, ("install asan",)))

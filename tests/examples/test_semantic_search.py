@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job on a part of its corpus: it says what it did, a kill loses nothing, and it embeds
+with a transformers checkpoint as well."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra `examples` is not installed")
+pytest.importorskip("rich", reason="the extra `examples` is not installed")
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "semantic_search.py"
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLE), "--workers", "2", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_job_says_what_it_did() -> None:
+    out = run("--limit", "600", "--rounds", "1", "--singles", "20", "--query", "open a socket")
+    assert "600 of 600 passages have their vector" in out
+    assert "What each worker did" in out
+    assert re.search(r"256 +│ +2 +│ +[\d,]+ +│ +[\d,]+ +│ +\d\.\d\d", out), out
+    assert re.search(r"1 +│ +1 +│ +[\d,]+ +│ +[\d,]+ +│ +\d\.\d\d", out), out
+    answers = out[out.index("open a socket") :].splitlines()[1:4]
+    likenesses = [float(line.split()[0]) for line in answers]
+    assert len(likenesses) == 3 and likenesses == sorted(likenesses, reverse=True)
+
+
+def test_kill_loses_no_result() -> None:
+    out = run("--limit", "2000", "--batch", "32", "--kill", "--no-comparison")
+    pid = re.search(r"worker 0 \(pid (\d+)\) got SIGKILL", out)
+    assert pid is not None, out
+    assert re.search(rf"sent again after: .*{pid.group(1)}", out), out
+    assert "2,000 of 2,000 passages have their vector" in out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two small layers with random weights, and a vocabulary of letters."""
+    why = "CPU-only torch and transformers are not installed"
+    torch = pytest.importorskip("torch", reason=why)
+    transformers = pytest.importorskip("transformers", reason=why)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_checkpoint_embeds(checkpoint: Path) -> None:
+    options = ("--limit", "64", "--batch", "16", "--rounds", "1", "--singles", "8")
+    out = run("--model", str(checkpoint), *options)
+    assert "the transformers checkpoint" in out
+    assert "64 of 64 passages have their vector" in out
