@@ -465,8 +465,7 @@ void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_sig
         pls_wire_request head;
         pulsing_message message = {0};
         bool his = parcel->slot == arrival->slot && parcel->epoch == arrival->epoch &&
-                   request_read(&waiting, &head, &message) == PLS_OK &&
-                   head.call_id == signal->id;
+                   request_read(&waiting, &head, &message) == PLS_OK && head.call_id == signal->id;
         if (!his) {
             pls_parcels_push(&rest, parcel);
             continue;

@@ -15,8 +15,8 @@ static pls_err open_foreign(pulsing *p, const pls_arrival *arrival, pulsing_bloc
     if (err != PLS_OK) {
         return err;
     }
-    err = pls_lease_open(p->views, link->peer, pulsing_slot(p), &arrival->descriptor,
-                         &block->lease);
+    err =
+        pls_lease_open(p->views, link->peer, pulsing_slot(p), &arrival->descriptor, &block->lease);
     block->bytes = block->lease.bytes;
     block->len = block->lease.len;
     return err;

@@ -59,6 +59,14 @@ static void link_reap(pulsing *p, uint32_t slot, uint32_t epoch, const char *tex
     (void)!pls_attach_death_ack(p->attach, slot, epoch);
 }
 
+static void dying_forget(pulsing *p, uint32_t slot)
+{
+    if (p->dying_until_ns[slot] != 0) {
+        p->dying_until_ns[slot] = 0;
+        p->dying_count--;
+    }
+}
+
 void pls_death_seen(pulsing *p, uint32_t slot)
 {
     uint32_t epoch = 0;
@@ -69,6 +77,7 @@ void pls_death_seen(pulsing *p, uint32_t slot)
     }
     death_words(p, slot, epoch, text, sizeof text);
     if (state == PLS_SLOT_DEAD) {
+        dying_forget(p, slot);
         link_reap(p, slot, epoch, text);
         return;
     }
@@ -76,5 +85,27 @@ void pls_death_seen(pulsing *p, uint32_t slot)
     if (link->state == PLS_LINK_UP && link->epoch == epoch) {
         link->state = PLS_LINK_DYING;
     }
-    pls_targets_slot_died(p, slot, epoch, text, true);
+    /* Most processes are gone within a millisecond, and then their end has a cause: the calls wait
+     * for that a little, not for a process of gigabytes. */
+    int64_t now = pulsing_now_ns();
+    if (p->dying_until_ns[slot] == 0) {
+        p->dying_until_ns[slot] = now + PLS_DYING_GRACE_NS;
+        p->dying_count++;
+        if (p->on.wake_after != NULL) {
+            p->on.wake_after(p->on.context, PLS_DYING_GRACE_NS);
+        }
+    } else if (now >= p->dying_until_ns[slot]) {
+        pls_targets_slot_died(p, slot, epoch, text, true);
+    }
+}
+
+void pls_dying_check(pulsing *p)
+{
+    int64_t now = pulsing_now_ns();
+    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
+        if (p->dying_until_ns[slot] != 0 && now >= p->dying_until_ns[slot]) {
+            pls_death_seen(p, slot);
+            dying_forget(p, slot);
+        }
+    }
 }

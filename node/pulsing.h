@@ -90,6 +90,8 @@ typedef struct pulsing_callbacks {
     void (*drained)(void *context, void *user);
     /* Something was queued for this process itself: call pulsing_poll() soon. */
     void (*wake)(void *context);
+    /* The same, in `ns` nanoseconds, whatever comes meanwhile. */
+    void (*wake_after)(void *context, int64_t ns);
 } pulsing_callbacks;
 
 /* What an ask or a tell is made of, besides its payload. */
@@ -97,8 +99,8 @@ typedef struct pulsing_call {
     const char *method;
     uint8_t method_bytes;
     bool tell;
-    int64_t deadline_ns; /* 0: none */
-    uint64_t sender_id;  /* 0: no actor */
+    int64_t deadline_ns;  /* 0: none */
+    uint64_t sender_id;   /* 0: no actor */
     const uint8_t *chain; /* of the message that the sender handles */
     uint16_t chain_bytes;
     const char *sender_name; /* joins the chain; NULL: no actor asks */
@@ -128,8 +130,8 @@ typedef struct pulsing_send {
 /* ---- attachment (runtime.c) ---- */
 
 typedef struct pulsing_options {
-    int control_fd;     /* of pls_node_launch(), pls_attach_connect(), or inherited by a worker */
-    bool worker;        /* this process was forked by the node's template */
+    int control_fd; /* of pls_node_launch(), pls_attach_connect(), or inherited by a worker */
+    bool worker;    /* this process was forked by the node's template */
     uint64_t memory_bytes; /* budget for large payloads; 0: the node's, else a quarter of memory */
     pulsing_callbacks callbacks;
 } pulsing_options;
@@ -195,6 +197,7 @@ PLS_MUST_USE pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t 
 void pulsing_target_release(pulsing_target *target);
 uint64_t pulsing_target_id(const pulsing_target *target);
 uint32_t pulsing_target_slot(const pulsing_target *target);
+uint32_t pulsing_target_epoch(const pulsing_target *target);
 uint32_t pulsing_target_window(const pulsing_target *target);
 bool pulsing_target_restartable(const pulsing_target *target);
 

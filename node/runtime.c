@@ -107,9 +107,9 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     pls_clock_init(&p->clock);
     pls_err err = p->scratch != NULL && p->unforked != NULL ? PLS_OK : PLS_ENOMEM;
     if (err == PLS_OK) {
-        err = pls_attach_open(options->control_fd,
-                              options->worker ? PLS_ROLE_WORKER : PLS_ROLE_HOST, &p->attach,
-                              trouble);
+        err =
+            pls_attach_open(options->control_fd, options->worker ? PLS_ROLE_WORKER : PLS_ROLE_HOST,
+                            &p->attach, trouble);
     }
     if (err != PLS_OK) {
         guard_free(p);
@@ -336,6 +336,9 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
         pls_arena_collect(p->arena);
     }
     pls_blocks_sweep(p);
+    if (p->dying_count > 0) {
+        pls_dying_check(p);
+    }
     if (!defer && p->runnable_first != NULL) {
         pls_actors_run(p);
         count++;

@@ -24,6 +24,7 @@
 #define PLS_SELF_BURST_MAX 256
 #define PLS_CHAIN_BYTES_MAX 2048
 #define PLS_TEXT_BYTES_MAX 512
+#define PLS_DYING_GRACE_NS 8000000
 
 /* A message outside of any ring: it waits for room, for credit, for its turn in a mailbox, or for
  * the proof that it was started. `bytes` is the record without its descriptor. */
@@ -85,7 +86,11 @@ typedef struct pls_call {
     uint64_t peer_id;       /* stream: the other end's id */
 } pls_call;
 
-typedef enum pls_target_state { PLS_TARGET_UP, PLS_TARGET_MOVING, PLS_TARGET_DEAD } pls_target_state;
+typedef enum pls_target_state {
+    PLS_TARGET_UP,
+    PLS_TARGET_MOVING,
+    PLS_TARGET_DEAD
+} pls_target_state;
 
 struct pulsing_target {
     pulsing *p;
@@ -136,8 +141,8 @@ struct pulsing_actor {
 struct pulsing_block {
     _Atomic uint32_t references;
     pulsing *p;
-    pls_lease lease;  /* open: memory of another process */
-    pls_block *own;   /* else: this process's own */
+    pls_lease lease; /* open: memory of another process */
+    pls_block *own;  /* else: this process's own */
     const uint8_t *bytes;
     uint64_t len;
     pulsing_block *next_garbage;
@@ -186,7 +191,7 @@ struct pulsing {
     pls_parcels self; /* messages to this very process */
     uint32_t waiting_count;
     pls_parcel *last_queued; /* by the commit that just ended */
-    uint8_t *scratch; /* for a message that cannot be written into a ring */
+    uint8_t *scratch;        /* for a message that cannot be written into a ring */
     uint32_t scratch_bytes;
     bool scratch_taken;
     bool ring_taken; /* a reservation is open: others go by scratch and queue */
@@ -197,6 +202,8 @@ struct pulsing {
     char *closed_text;
     volatile char *unforked; /* a page that reads zero in a forked child */
     uint32_t cores;
+    uint32_t dying_count;
+    int64_t dying_until_ns[PLS_SLOTS_MAX]; /* 0: not dying */
     uint32_t awake_processes;
     int64_t awake_counted_ns;
     _Atomic(pulsing_block *) garbage;
@@ -223,6 +230,8 @@ void pls_link_owed(pulsing *p, uint32_t slot);
 void pls_links_close(pulsing *p);
 /* death.c */
 void pls_death_seen(pulsing *p, uint32_t slot);
+/* Ends what waits for processes that have been dying for longer than the grace. */
+void pls_dying_check(pulsing *p);
 
 /* call.c */
 uint64_t pls_call_open(pulsing *p, pulsing_target *target, void *user, uint32_t slot,

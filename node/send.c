@@ -54,8 +54,8 @@ static pls_err room_find(pulsing *p, pulsing_send *send, bool direct)
             return err;
         }
         uint32_t need = send->fixed_bytes + PULSING_INLINE_BYTES_MAX + sizeof(pls_descriptor);
-        send->in_ring = link->queue.count == 0 &&
-                        pls_outbox_reserve(link->outbox, need, &send->base) == PLS_OK;
+        send->in_ring =
+            link->queue.count == 0 && pls_outbox_reserve(link->outbox, need, &send->base) == PLS_OK;
     }
     if (send->in_ring) {
         p->ring_taken = true;

@@ -105,6 +105,11 @@ uint32_t pulsing_target_slot(const pulsing_target *target)
     return target->slot;
 }
 
+uint32_t pulsing_target_epoch(const pulsing_target *target)
+{
+    return target->epoch;
+}
+
 uint32_t pulsing_target_window(const pulsing_target *target)
 {
     return target->window;
@@ -265,14 +270,29 @@ static void target_wait_for_rebuild(pulsing *p, pulsing_target *target)
     target->has_retain_index = false;
 }
 
+/* The end of a process is known better after it than while it was dying. */
+static void death_retell(pulsing_target *target, const char *text)
+{
+    char *better = target->state == PLS_TARGET_DEAD && target->dead_status == PULSING_DIED
+                       ? strdup(text)
+                       : NULL;
+    if (better != NULL) {
+        free(target->dead_text);
+        target->dead_text = better;
+    }
+}
+
 void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying)
 {
     for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
         pulsing_target *next = NULL;
         for (pulsing_target *target = p->targets[i]; target != NULL; target = next) {
             next = target->next;
-            if (target->slot != slot || target->epoch != epoch ||
-                target->state != PLS_TARGET_UP) {
+            if (target->slot != slot || target->epoch != epoch) {
+                continue;
+            }
+            if (target->state != PLS_TARGET_UP) {
+                death_retell(target, text);
                 continue;
             }
             if (!target->restartable) {

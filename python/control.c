@@ -7,12 +7,11 @@
 
 static PyObject *event_tuple(const pls_attach_event *event)
 {
-    return Py_BuildValue("(iIIKKIs#y#)", (int)event->status, (unsigned)event->slot,
-                         (unsigned)event->epoch, (unsigned long long)event->actor,
-                         (unsigned long long)event->number, (unsigned)event->flags,
-                         event->text_bytes > 0 ? event->text : "", (Py_ssize_t)event->text_bytes,
-                         event->data_bytes > 0 ? (const char *)event->data : "",
-                         (Py_ssize_t)event->data_bytes);
+    return Py_BuildValue(
+        "(iIIKKIs#y#)", (int)event->status, (unsigned)event->slot, (unsigned)event->epoch,
+        (unsigned long long)event->actor, (unsigned long long)event->number, (unsigned)event->flags,
+        event->text_bytes > 0 ? event->text : "", (Py_ssize_t)event->text_bytes,
+        event->data_bytes > 0 ? (const char *)event->data : "", (Py_ssize_t)event->data_bytes);
 }
 
 static int reply_handle(core_runtime *rt, const pls_attach_event *event)
@@ -95,8 +94,8 @@ static int node_gone(core_runtime *rt)
     }
     rt->gone = true;
     const pls_attach_info *info = pls_attach_info_of(pulsing_attach_of(rt->p));
-    PyOS_snprintf(text, sizeof text,
-                  "the system is closed: its node process (pid %u) has ended", info->node_pid);
+    PyOS_snprintf(text, sizeof text, "the system is closed: its node process (pid %u) has ended",
+                  info->node_pid);
     pulsing_fail(rt->p, text);
     PyObject *calls = PyDict_Values(rt->requests);
     if (calls == NULL) {
@@ -244,10 +243,9 @@ PyObject *core_control_name_register(PyObject *self, PyObject *args)
     Py_ssize_t class_bytes = 0;
     Py_ssize_t metadata_bytes = 0;
     struct pls_attach *attach = control_of(self);
-    if (attach == NULL ||
-        !PyArg_ParseTuple(args, "s#KIs#y#", &entry.name, &name_bytes, &actor, &flags,
-                          &entry.class_name, &class_bytes, (const char **)&entry.metadata,
-                          &metadata_bytes)) {
+    if (attach == NULL || !PyArg_ParseTuple(args, "s#KIs#y#", &entry.name, &name_bytes, &actor,
+                                            &flags, &entry.class_name, &class_bytes,
+                                            (const char **)&entry.metadata, &metadata_bytes)) {
         return NULL;
     }
     entry.actor = actor;

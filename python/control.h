@@ -20,22 +20,26 @@ PyObject *core_control_output_tail(PyObject *self, PyObject *args);
 PyObject *core_control_worker_stop(PyObject *self, PyObject *args);
 PyObject *core_control_shutdown(PyObject *self, PyObject *args);
 
-#define CORE_CONTROL_METHODS \
-    {"place", core_control_place, METH_VARARGS, "place(kind, index, env, cpus): find or start a worker."}, \
-    {"name_register", core_control_name_register, METH_VARARGS, \
-     "name_register(name, actor, flags, class_name, metadata)"}, \
-    {"name_unregister", core_control_name_unregister, METH_VARARGS, "name_unregister(name, actor)"}, \
-    {"name_find", core_control_name_find, METH_VARARGS, "name_find(name, wait_ms)"}, \
-    {"names_list", core_control_names_list, METH_NOARGS, "All names of this node."}, \
-    {"names_parse", core_control_names_parse, METH_O, "The entries in what names_list() gave."}, \
-    {"restart_register", core_control_restart_register, METH_VARARGS, \
-     "restart_register(actor, policy, max, min_ms, max_ms, place, index, spec)"}, \
-    {"actor_unregister", core_control_actor_unregister, METH_O, "actor_unregister(actor)"}, \
-    {"actor_failed", core_control_actor_failed, METH_VARARGS, "actor_failed(actor, text)"}, \
-    {"actor_find", core_control_actor_find, METH_O, "actor_find(actor): where it lives now."}, \
-    {"rebuilt", core_control_rebuilt, METH_VARARGS, "rebuilt(actor, ok, text)"}, \
-    {"output_tail", core_control_output_tail, METH_VARARGS, "output_tail(slot, epoch)"}, \
-    {"worker_stop", core_control_worker_stop, METH_VARARGS, "worker_stop(slot, epoch, timeout_ms)"}, \
-    {"shutdown_node", core_control_shutdown, METH_VARARGS, "shutdown_node(timeout_ms)"},
+#define CORE_CONTROL_METHODS                                                                       \
+    {"place", core_control_place, METH_VARARGS,                                                    \
+     "place(kind, index, env, cpus): find or start a worker."},                                    \
+        {"name_register", core_control_name_register, METH_VARARGS,                                \
+         "name_register(name, actor, flags, class_name, metadata)"},                               \
+        {"name_unregister", core_control_name_unregister, METH_VARARGS,                            \
+         "name_unregister(name, actor)"},                                                          \
+        {"name_find", core_control_name_find, METH_VARARGS, "name_find(name, wait_ms)"},           \
+        {"names_list", core_control_names_list, METH_NOARGS, "All names of this node."},           \
+        {"names_parse", core_control_names_parse, METH_O,                                          \
+         "The entries in what names_list() gave."},                                                \
+        {"restart_register", core_control_restart_register, METH_VARARGS,                          \
+         "restart_register(actor, policy, max, min_ms, max_ms, place, index, spec)"},              \
+        {"actor_unregister", core_control_actor_unregister, METH_O, "actor_unregister(actor)"},    \
+        {"actor_failed", core_control_actor_failed, METH_VARARGS, "actor_failed(actor, text)"},    \
+        {"actor_find", core_control_actor_find, METH_O, "actor_find(actor): where it lives now."}, \
+        {"rebuilt", core_control_rebuilt, METH_VARARGS, "rebuilt(actor, ok, text)"},               \
+        {"output_tail", core_control_output_tail, METH_VARARGS, "output_tail(slot, epoch)"},       \
+        {"worker_stop", core_control_worker_stop, METH_VARARGS,                                    \
+         "worker_stop(slot, epoch, timeout_ms)"},                                                  \
+        {"shutdown_node", core_control_shutdown, METH_VARARGS, "shutdown_node(timeout_ms)"},
 
 #endif

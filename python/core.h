@@ -93,11 +93,10 @@ typedef struct core_frame {
 } core_frame;
 
 typedef struct core_runtime {
-    PyObject_HEAD
-    core_state *state;
+    PyObject_HEAD core_state *state;
     PyObject *module;
     pulsing *p;
-    PyObject *loop; /* NULL: blocking form */
+    PyObject *loop;  /* NULL: blocking form */
     PyObject *ready; /* the loop's deque of callbacks; NULL where it is hidden */
     PyObject *call_soon;
     PyObject *call_later;
@@ -106,7 +105,7 @@ typedef struct core_runtime {
     PyObject *on_wake; /* bound methods of this object */
     PyObject *on_arm;
     PyObject *host;
-    PyObject *system; /* what a system object in a message becomes here */
+    PyObject *system;   /* what a system object in a message becomes here */
     PyObject *requests; /* request id -> core_call */
     PyObject *node_id;  /* bytes */
     core_frame *frame;  /* of the plain method that runs now */
@@ -115,6 +114,7 @@ typedef struct core_runtime {
     unsigned long thread;
     pid_t pid;
     int64_t last_turn_ns;
+    int64_t wake_by_ns; /* 0: no sleep has to end earlier */
     int64_t look_tokens_ns;
     int64_t look_filled_ns;
     bool armed;
@@ -127,22 +127,20 @@ typedef struct core_runtime {
 } core_runtime;
 
 typedef struct core_ref {
-    PyObject_HEAD
-    core_runtime *rt;
+    PyObject_HEAD core_runtime *rt;
     pulsing_target *target;
     uint64_t id;
-    PyObject *name;      /* str or None: for people */
+    PyObject *name;       /* str or None: for people */
     PyObject *class_name; /* str */
-    PyObject *endpoints; /* dict: method name -> Endpoint */
+    PyObject *endpoints;  /* dict: method name -> Endpoint */
 } core_ref;
 
 typedef struct core_endpoint {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     core_ref *ref;
-    PyObject *name; /* str */
+    PyObject *name;   /* str */
     PyObject *teller; /* the same endpoint, telling; NULL until asked for */
-    double timeout; /* seconds; < 0: the system's */
+    double timeout;   /* seconds; < 0: the system's */
     bool tell;
 } core_endpoint;
 
@@ -154,8 +152,7 @@ typedef enum core_call_state {
 } core_call_state;
 
 struct core_call {
-    PyObject_HEAD
-    core_runtime *rt;
+    PyObject_HEAD core_runtime *rt;
     uint64_t call_id;
     PyObject *result; /* or the exception */
     PyObject *future; /* what the awaiting task sleeps on */
@@ -173,15 +170,14 @@ struct core_call {
 
 /* An actor hosted here. */
 struct core_cell {
-    PyObject_HEAD
-    core_runtime *rt;
+    PyObject_HEAD core_runtime *rt;
     pulsing_actor *actor;
     uint64_t id;
     PyObject *instance;
-    PyObject *methods;  /* dict: name -> function */
-    PyObject *receive;  /* function or None */
-    PyObject *context;  /* ActorContext */
-    PyObject *name;     /* str */
+    PyObject *methods;            /* dict: name -> function */
+    PyObject *receive;            /* function or None */
+    PyObject *context;            /* ActorContext */
+    PyObject *name;               /* str */
     core_invocation *invocations; /* tasks under way; borrowed: each removes itself */
     PyObject *drained;            /* callable, or None */
     PyObject *failed;             /* callable(exception, wanted): nobody waited, or ActorFailed */
@@ -192,8 +188,7 @@ struct core_cell {
 
 /* A message that a task handles; the task's done-callback. */
 struct core_invocation {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     core_frame frame;
     core_invocation *next;
     core_invocation *previous;
@@ -226,6 +221,8 @@ int core_fail_target(core_state *state, pls_err err, core_ref *ref);
 PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
                                PyObject *label);
 PyObject *core_exception(core_state *state, core_error error, const char *format, ...);
+/* What people call a ref: its class, and its name or id. */
+PyObject *core_ref_words(core_ref *ref);
 
 /* encode.c: payloads out. `send` is begun; on an exception it is aborted. */
 int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object);
@@ -252,7 +249,8 @@ PyObject *core_call_take(core_call *call);
 bool core_loop_turn_due(core_runtime *rt);
 
 /* wait.c: looking before sleeping, and the blocking form. */
-bool core_look(core_runtime *rt, int64_t ns_max);
+bool core_look(core_runtime *rt);
+bool core_look_once(core_runtime *rt, int64_t ns_max);
 PyObject *core_call_wait(core_call *call);
 void core_call_unpark(core_call *call);
 

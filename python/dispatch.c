@@ -69,7 +69,8 @@ static void handler_raised(core_runtime *rt, const core_frame *frame)
         if (traceback != NULL) {
             PyException_SetTraceback(value, traceback);
         }
-        PyObject *none = PyObject_CallFunction(cell->failed, "OO", value, waited ? Py_True : Py_False);
+        PyObject *none =
+            PyObject_CallFunction(cell->failed, "OO", value, waited ? Py_True : Py_False);
         if (none == NULL) {
             PyErr_WriteUnraisable(cell->failed);
         }
@@ -153,17 +154,20 @@ static void no_method(core_runtime *rt, core_cell *cell, const pulsing_message *
         joined = comma != NULL ? PyUnicode_Join(comma, names) : NULL;
         Py_XDECREF(comma);
     }
+    PyObject *method = PyUnicode_DecodeUTF8(message->method, message->method_bytes, "replace");
     PyObject *text = NULL;
-    if (joined != NULL) {
+    if (joined != NULL && method != NULL) {
         const char *class_name = Py_TYPE(cell->instance)->tp_name;
         text = message->method_bytes == 0
                    ? PyUnicode_FromFormat("%s has no receive(): call one of its methods: %U",
                                           class_name, joined)
-                   : PyUnicode_FromFormat("%s has no method '%.*s'; its methods are: %U", class_name,
-                                          (int)message->method_bytes, message->method, joined);
+                   : PyUnicode_FromFormat("%s has no method '%U'; its methods are: %U", class_name,
+                                          method, joined);
     }
+    Py_XDECREF(method);
     const char *utf8 = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
-    core_reply_text(rt, &message->origin, PULSING_NO_METHOD, utf8 != NULL ? utf8 : "no such method");
+    core_reply_text(rt, &message->origin, PULSING_NO_METHOD,
+                    utf8 != NULL ? utf8 : "no such method");
     PyErr_Clear();
     Py_XDECREF(text);
     Py_XDECREF(joined);
@@ -176,8 +180,8 @@ static PyObject *handler_find(core_runtime *rt, core_cell *cell, const pulsing_m
     if (message->method_bytes == 0) {
         return cell->receive == Py_None ? NULL : cell->receive;
     }
-    PyObject *name = pls_name_key(&rt->state->codec, (const uint8_t *)message->method,
-                                  message->method_bytes);
+    PyObject *name =
+        pls_name_key(&rt->state->codec, (const uint8_t *)message->method, message->method_bytes);
     if (name == NULL) {
         return NULL;
     }
@@ -281,11 +285,12 @@ static PyObject *invocation_expire(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (invocation->task == NULL) {
         Py_RETURN_NONE;
     }
-    return PyObject_CallMethodNoArgs(
-        invocation->task, invocation->frame.cell->rt->state->names[CORE_NAME_CANCEL]);
+    return PyObject_CallMethodNoArgs(invocation->task,
+                                     invocation->frame.cell->rt->state->names[CORE_NAME_CANCEL]);
 }
 
-/* Starts the task with the invocation as the current one of its context. Takes the frame's chain. */
+/* Starts the task with the invocation as the current one of its context. Takes the frame's chain.
+ */
 static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
 {
     core_state *state = rt->state;
@@ -312,8 +317,8 @@ static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
         Py_DECREF(token);
     }
     if (invocation->task != NULL) {
-        none = PyObject_CallMethodOneArg(invocation->task, state->names[CORE_NAME_ADD_DONE_CALLBACK],
-                                         (PyObject *)invocation);
+        none = PyObject_CallMethodOneArg(
+            invocation->task, state->names[CORE_NAME_ADD_DONE_CALLBACK], (PyObject *)invocation);
     }
     if (none == NULL || deadline_start(rt, invocation) < 0) {
         Py_XDECREF(none);
@@ -514,10 +519,14 @@ static PyGetSetDef invocation_getset[] = {
 };
 
 static PyType_Slot invocation_slots[] = {
-    {Py_tp_dealloc, invocation_dealloc},   {Py_tp_traverse, invocation_traverse},
-    {Py_tp_clear, invocation_clear},       {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_members, invocation_members},   {Py_tp_methods, invocation_methods},
-    {Py_tp_getset, invocation_getset},     {Py_tp_doc, "A message that a task handles."},
+    {Py_tp_dealloc, invocation_dealloc},
+    {Py_tp_traverse, invocation_traverse},
+    {Py_tp_clear, invocation_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, invocation_members},
+    {Py_tp_methods, invocation_methods},
+    {Py_tp_getset, invocation_getset},
+    {Py_tp_doc, "A message that a task handles."},
     {0, NULL},
 };
 

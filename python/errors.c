@@ -65,19 +65,19 @@ int core_fail(core_state *state, pls_err err, const char *what)
         PyErr_NoMemory();
         return -1;
     }
-    PyErr_Format(state->errors[error_class(err)], "%s: %s%s", what, pls_err_text(err),
-                 remedy(err));
+    PyErr_Format(state->errors[error_class(err)], "%s: %s%s", what, pls_err_text(err), remedy(err));
     return -1;
 }
 
-/* "Counter 'c1'", or "Counter 0300000100000007". */
-static PyObject *ref_words(core_ref *ref)
+/* "Counter 'c1'", or "Counter 100000100000007". */
+PyObject *core_ref_words(core_ref *ref)
 {
+    char id[32];
     if (ref->name != Py_None) {
         return PyUnicode_FromFormat("%U '%U'", ref->class_name, ref->name);
     }
-    return PyUnicode_FromFormat("%U %llx", ref->class_name,
-                                (unsigned long long)pulsing_target_id(ref->target));
+    PyOS_snprintf(id, sizeof id, "%llx", (unsigned long long)ref->id);
+    return PyUnicode_FromFormat("%U %s", ref->class_name, id);
 }
 
 int core_fail_target(core_state *state, pls_err err, core_ref *ref)
@@ -86,7 +86,7 @@ int core_fail_target(core_state *state, pls_err err, core_ref *ref)
     if (err != PLS_EDEAD || death == NULL) {
         return core_fail(state, err, "the message was not sent");
     }
-    PyObject *words = ref_words(ref);
+    PyObject *words = core_ref_words(ref);
     if (words != NULL) {
         PyErr_Format(state->errors[CORE_ACTOR_DIED], "actor %U is gone: %s", words, death);
         Py_DECREF(words);
@@ -127,6 +127,22 @@ static PyObject *raised(core_runtime *rt, const pulsing_message *message)
     return exception;
 }
 
+/* The text of a death that is not over yet is filled in when it is read again. */
+static void death_remember(core_runtime *rt, core_ref *ref, PyObject *exception, PyObject *text)
+{
+    PyObject *dying = PyUnicode_FromString(", dying)");
+    PyObject *death = NULL;
+    if (dying != NULL && PyUnicode_Contains(text, dying) == 1) {
+        death = Py_BuildValue("(OII)", rt, (unsigned)pulsing_target_slot(ref->target),
+                              (unsigned)pulsing_target_epoch(ref->target));
+    }
+    if (death != NULL && PyObject_SetAttrString(exception, "_death", death) < 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(death);
+    Py_XDECREF(dying);
+}
+
 PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
                                PyObject *label)
 {
@@ -140,7 +156,7 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
         return NULL;
     }
     PyObject *exception = NULL;
-    PyObject *words = ref != NULL ? ref_words(ref) : NULL;
+    PyObject *words = ref != NULL ? core_ref_words(ref) : NULL;
     if (message->status == PULSING_NO_METHOD) {
         exception = PyObject_CallOneArg(PyExc_AttributeError, text);
     } else if (message->status == PULSING_CLOSED) {
@@ -150,6 +166,9 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
                                    label, words, text);
     } else if (!PyErr_Occurred()) {
         exception = core_exception(state, status_class(message->status), "%U", text);
+    }
+    if (exception != NULL && message->status == PULSING_DIED && ref != NULL) {
+        death_remember(rt, ref, exception, text);
     }
     Py_XDECREF(words);
     Py_DECREF(text);

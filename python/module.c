@@ -7,8 +7,8 @@
 #include "node/attach.h"
 
 static const char *const core_error_names[CORE_ERROR_COUNT] = {
-    "ActorDied",    "ActorError",    "ActorFailed",  "ActorNotFound", "AskCancelled", "AskTimeout",
-    "CodecError",   "DeadlockError", "MailboxFull",  "PulsingError",  "StreamClosed", "SystemClosed",
+    "ActorDied",  "ActorError",    "ActorFailed", "ActorNotFound", "AskCancelled", "AskTimeout",
+    "CodecError", "DeadlockError", "MailboxFull", "PulsingError",  "StreamClosed", "SystemClosed",
 };
 
 static const char *const core_names[CORE_NAME_COUNT] = {
@@ -104,8 +104,7 @@ static PyObject *core_launch(PyObject *module, PyObject *args)
         options.worker_info_bytes = (size_t)info_bytes;
         options.memory_budget_bytes = memory;
         options.output_plain = plain != 0;
-        Py_BEGIN_ALLOW_THREADS
-        err = pls_node_launch(&options, &launched, trouble);
+        Py_BEGIN_ALLOW_THREADS err = pls_node_launch(&options, &launched, trouble);
         Py_END_ALLOW_THREADS
     }
     for (int i = 0; i < 3; i++) {
@@ -131,10 +130,8 @@ static PyObject *core_node_wait(PyObject *Py_UNUSED(module), PyObject *args)
     }
     launched.pid = pid;
     pls_err err = PLS_OK;
-    Py_BEGIN_ALLOW_THREADS
-    err = pls_node_wait(&launched, timeout_ms);
-    Py_END_ALLOW_THREADS
-    return PyBool_FromLong(err == PLS_OK);
+    Py_BEGIN_ALLOW_THREADS err = pls_node_wait(&launched, timeout_ms);
+    Py_END_ALLOW_THREADS return PyBool_FromLong(err == PLS_OK);
 }
 
 /* connect(name or path) -> control_fd */
@@ -233,7 +230,8 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
                   runtime == Py_None ? NULL : runtime, NULL, NULL);
     PyObject *bytes = NULL;
     if (pls_codec_encode(&state->codec, object, &sink) == 0) {
-        bytes = PyBytes_FromStringAndSize((const char *)sink.begin, (Py_ssize_t)pls_sink_len(&sink));
+        bytes =
+            PyBytes_FromStringAndSize((const char *)sink.begin, (Py_ssize_t)pls_sink_len(&sink));
     }
     pls_sink_fini(&sink);
     return bytes;

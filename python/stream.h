@@ -8,8 +8,7 @@
  * it may not send yet waits in its queue, already encoded. A reader gives room back in halves. */
 
 typedef struct core_writer {
-    PyObject_HEAD
-    core_state *state;
+    PyObject_HEAD core_state *state;
     core_runtime *rt;   /* NULL until it is sent or returned */
     uint64_t writer_id; /* 0: not in the runtime's table */
     pulsing_origin reader;
@@ -19,16 +18,15 @@ typedef struct core_writer {
     PyObject *pump;    /* to be run when there is room */
     int64_t credit;
     uint32_t capacity;
-    bool bound;   /* its reader is known */
-    bool gone;    /* its reader is gone */
-    bool ended;   /* nothing more will be written */
+    bool bound; /* its reader is known */
+    bool gone;  /* its reader is gone */
+    bool ended; /* nothing more will be written */
     bool end_sent;
     bool kept; /* it holds a reference to itself until everything has left */
 } core_writer;
 
 typedef struct core_reader {
-    PyObject_HEAD
-    core_runtime *rt;
+    PyObject_HEAD core_runtime *rt;
     uint64_t call_id; /* 0: nothing more comes */
     uint64_t writer_id;
     PyObject **items; /* a ring of `items_size` places */
@@ -41,12 +39,13 @@ typedef struct core_reader {
     uint16_t slot;
     PyObject *end; /* NULL: open; None: an orderly end; else the exception */
     PyObject *future;
-    core_call *waiter;  /* blocking form */
-    PyObject *opening;  /* the call whose result is the stream */
+    core_call *waiter; /* blocking form */
+    PyObject *opening; /* the call whose result is the stream */
     struct core_reader *inner;
 } core_reader;
 
-/* stream_writer.c: sends an item, or queues it: 1 if it must wait for room, -1 with an exception. */
+/* stream_writer.c: sends an item, or queues it: 1 if it must wait for room, -1 with an exception.
+ */
 int core_writer_put(core_writer *writer, PyObject *item);
 /* No more items; `error` NULL or an exception. */
 int core_writer_end(core_writer *writer, PyObject *error);

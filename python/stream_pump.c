@@ -7,14 +7,13 @@
 
 #include <string.h>
 
-#define PUMP_ITEMS_MAX 64        /* a turn */
-#define GENERATOR_CAPACITY 128   /* items that a generator may be ahead of its reader */
+#define PUMP_ITEMS_MAX 64      /* a turn */
+#define GENERATOR_CAPACITY 128 /* items that a generator may be ahead of its reader */
 #define CODE_MESSAGE (PLS_CODEC_SPECIAL_FIRST + 1)
 #define CODE_STREAM (PLS_CODEC_SPECIAL_FIRST + 2)
 
 typedef struct core_pump {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     core_runtime *rt;
     core_cell *cell;
     PyObject *generator;
@@ -191,9 +190,11 @@ static int generator_answer(core_runtime *rt, const core_frame *frame, PyObject 
         } else {
             PyObject *streams = PyImport_ImportModule("pulsing._streams");
             PyObject *coroutine =
-                streams != NULL ? PyObject_CallMethod(streams, "pump", "OO", generator, writer) : NULL;
-            PyObject *task =
-                coroutine != NULL ? PyObject_CallMethod(streams, "keep", "OO", rt->loop, coroutine) : NULL;
+                streams != NULL ? PyObject_CallMethod(streams, "pump", "OO", generator, writer)
+                                : NULL;
+            PyObject *task = coroutine != NULL
+                                 ? PyObject_CallMethod(streams, "keep", "OO", rt->loop, coroutine)
+                                 : NULL;
             result = task != NULL ? 0 : -1;
             Py_XDECREF(task);
             Py_XDECREF(coroutine);
@@ -236,7 +237,8 @@ PyObject *core_stream_received(core_runtime *rt, core_call *call, const pulsing_
     (void)call;
     uint32_t capacity = 0;
     if (message->payload_bytes < 12) {
-        PyErr_SetString(rt->state->errors[CORE_CODEC_ERROR], "a stream's announcement is malformed");
+        PyErr_SetString(rt->state->errors[CORE_CODEC_ERROR],
+                        "a stream's announcement is malformed");
         return NULL;
     }
     memcpy(&capacity, message->payload + 8, 4);
@@ -396,9 +398,12 @@ static PyMemberDef pump_members[] = {
 };
 
 static PyType_Slot pump_slots[] = {
-    {Py_tp_dealloc, pump_dealloc}, {Py_tp_traverse, pump_traverse},
-    {Py_tp_clear, pump_clear},     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_members, pump_members}, {Py_tp_doc, "Drives a generator into a stream."},
+    {Py_tp_dealloc, pump_dealloc},
+    {Py_tp_traverse, pump_traverse},
+    {Py_tp_clear, pump_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, pump_members},
+    {Py_tp_doc, "Drives a generator into a stream."},
     {0, NULL},
 };
 

@@ -47,7 +47,7 @@ static PyObject *items_pop(core_reader *reader)
     reader->taken++;
     if (reader->taken * 2 >= reader->capacity && reader->call_id != 0 && reader->rt->p != NULL) {
         (void)!pulsing_stream_signal(reader->rt->p, reader->slot, reader->epoch, reader->writer_id,
-                                    reader->taken, false);
+                                     reader->taken, false);
         reader->taken = 0;
     }
     return item;
@@ -202,7 +202,7 @@ static PySendResult reader_send(PyObject *self, PyObject *Py_UNUSED(value), PyOb
     }
     if (reader->items_count == 0 && reader->end == NULL && reader->rt->ready != NULL &&
         reader->rt->p != NULL) {
-        core_look(reader->rt, INT64_MAX);
+        core_look(reader->rt);
     }
     if (reader->items_count > 0) {
         *out = items_pop(reader);
@@ -377,12 +377,18 @@ static PyMethodDef reader_methods[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_new, reader_new},           {Py_tp_dealloc, reader_dealloc},
-    {Py_tp_traverse, reader_traverse}, {Py_tp_clear, reader_clear},
-    {Py_tp_iter, PyObject_SelfIter},   {Py_tp_iternext, reader_iternext},
-    {Py_tp_methods, reader_methods},   {Py_am_await, PyObject_SelfIter},
-    {Py_am_aiter, PyObject_SelfIter},  {Py_am_anext, PyObject_SelfIter},
-    {Py_am_send, reader_send},         {Py_tp_doc, "The reading end of a stream."},
+    {Py_tp_new, reader_new},
+    {Py_tp_dealloc, reader_dealloc},
+    {Py_tp_traverse, reader_traverse},
+    {Py_tp_clear, reader_clear},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, reader_iternext},
+    {Py_tp_methods, reader_methods},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, PyObject_SelfIter},
+    {Py_am_send, reader_send},
+    {Py_tp_doc, "The reading end of a stream."},
     {0, NULL},
 };
 

@@ -130,7 +130,8 @@ static int queue_put(core_writer *writer, PyObject *item)
                   NULL);
     PyObject *bytes = NULL;
     if (pls_codec_encode(&writer->state->codec, item, &sink) == 0) {
-        bytes = PyBytes_FromStringAndSize((const char *)sink.begin, (Py_ssize_t)pls_sink_len(&sink));
+        bytes =
+            PyBytes_FromStringAndSize((const char *)sink.begin, (Py_ssize_t)pls_sink_len(&sink));
     }
     pls_sink_fini(&sink);
     int result = bytes != NULL ? PyList_Append(writer->queue, bytes) : -1;
@@ -257,8 +258,9 @@ static PyObject *future_new(core_writer *writer)
     PyObject *loop =
         asyncio != NULL ? PyObject_CallMethod(asyncio, "get_running_loop", NULL) : NULL;
     PyObject *future =
-        loop != NULL ? PyObject_CallMethodNoArgs(loop, writer->state->names[CORE_NAME_CREATE_FUTURE])
-                     : NULL;
+        loop != NULL
+            ? PyObject_CallMethodNoArgs(loop, writer->state->names[CORE_NAME_CREATE_FUTURE])
+            : NULL;
     Py_XDECREF(asyncio);
     Py_XDECREF(loop);
     return future;
@@ -376,9 +378,12 @@ static PyMethodDef writer_methods[] = {
 };
 
 static PyType_Slot writer_slots[] = {
-    {Py_tp_new, writer_new},         {Py_tp_dealloc, writer_dealloc},
-    {Py_tp_traverse, writer_traverse}, {Py_tp_clear, writer_clear},
-    {Py_tp_methods, writer_methods}, {Py_tp_doc, "The writing end of a stream."},
+    {Py_tp_new, writer_new},
+    {Py_tp_dealloc, writer_dealloc},
+    {Py_tp_traverse, writer_traverse},
+    {Py_tp_clear, writer_clear},
+    {Py_tp_methods, writer_methods},
+    {Py_tp_doc, "The writing end of a stream."},
     {0, NULL},
 };
 

@@ -5,8 +5,7 @@
 #include "python/core.h"
 
 typedef struct core_block {
-    PyObject_HEAD
-    pulsing_block *block;
+    PyObject_HEAD pulsing_block *block;
 } core_block;
 
 PyObject *core_block_new(core_state *state, pulsing_block *block)

@@ -110,10 +110,9 @@ static PyObject *call_on_timeout(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     char seconds[32];
     PyOS_snprintf(seconds, sizeof seconds, "%g", call->timeout);
-    PyObject *exception =
-        core_exception(call->rt->state, CORE_ASK_TIMEOUT,
-                       "%V: no answer within %s s; the request had been sent", call->label, "ask",
-                       seconds);
+    PyObject *exception = core_exception(call->rt->state, CORE_ASK_TIMEOUT,
+                                         "%V: no answer within %s s; the request had been sent",
+                                         call->label, "ask", seconds);
     if (exception == NULL) {
         return NULL;
     }
@@ -192,7 +191,7 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
             *out = Py_NewRef(Py_None);
             return PYGEN_NEXT;
         }
-        core_look(rt, INT64_MAX);
+        core_look(rt);
         if (call->state != CORE_CALL_PENDING) {
             return call_take(call, out);
         }
@@ -382,9 +381,12 @@ static PyMethodDef done_methods[] = {
 };
 
 static PyType_Slot done_slots[] = {
-    {Py_tp_dealloc, done_dealloc},     {Py_tp_iternext, done_iternext},
-    {Py_tp_methods, done_methods},     {Py_am_await, PyObject_SelfIter},
-    {Py_am_send, done_send},           {Py_tp_doc, "An awaitable that has completed."},
+    {Py_tp_dealloc, done_dealloc},
+    {Py_tp_iternext, done_iternext},
+    {Py_tp_methods, done_methods},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, done_send},
+    {Py_tp_doc, "An awaitable that has completed."},
     {0, NULL},
 };
 

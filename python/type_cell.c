@@ -75,14 +75,16 @@ static PyObject *cell_set_instance(PyObject *self, PyObject *instance)
 static PyObject *cell_get_queued(PyObject *self, void *Py_UNUSED(closure))
 {
     core_cell *cell = (core_cell *)self;
-    uint32_t queued = cell->actor != NULL && cell->rt->p != NULL ? pulsing_actor_queued(cell->actor) : 0;
+    uint32_t queued =
+        cell->actor != NULL && cell->rt->p != NULL ? pulsing_actor_queued(cell->actor) : 0;
     return PyLong_FromUnsignedLong(queued);
 }
 
 static PyObject *cell_get_running(PyObject *self, void *Py_UNUSED(closure))
 {
     core_cell *cell = (core_cell *)self;
-    uint32_t running = cell->actor != NULL && cell->rt->p != NULL ? pulsing_actor_running(cell->actor) : 0;
+    uint32_t running =
+        cell->actor != NULL && cell->rt->p != NULL ? pulsing_actor_running(cell->actor) : 0;
     return PyLong_FromUnsignedLong(running);
 }
 
@@ -130,9 +132,11 @@ static void cell_dealloc(PyObject *self)
 }
 
 static PyMethodDef cell_methods[] = {
-    {"stop", cell_stop, METH_O, "stop(now): accept no more messages; `drained` is called at the end."},
+    {"stop", cell_stop, METH_O,
+     "stop(now): accept no more messages; `drained` is called at the end."},
     {"hold", cell_hold, METH_O, "hold(bool): whether new messages may start."},
-    {"remove", cell_remove, METH_O, "remove(text): forget the actor; what waits ends in ActorDied."},
+    {"remove", cell_remove, METH_O,
+     "remove(text): forget the actor; what waits ends in ActorDied."},
     {"tasks", cell_cancel_running, METH_NOARGS, "The tasks that handle messages now."},
     {"set_instance", cell_set_instance, METH_O, "Replace the object, when the actor is rebuilt."},
     {NULL, NULL, 0, NULL},
@@ -143,7 +147,8 @@ static PyMemberDef cell_members[] = {
     {"name", T_OBJECT, offsetof(core_cell, name), READONLY, "What the actor is called."},
     {"context", T_OBJECT, offsetof(core_cell, context), READONLY, "The actor's context."},
     {"drained", T_OBJECT, offsetof(core_cell, drained), 0, "Called when a stopping actor is done."},
-    {"failed", T_OBJECT, offsetof(core_cell, failed), 0, "Called with (exception, somebody waits)."},
+    {"failed", T_OBJECT, offsetof(core_cell, failed), 0,
+     "Called with (exception, somebody waits)."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -155,9 +160,12 @@ static PyGetSetDef cell_getset[] = {
 };
 
 static PyType_Slot cell_slots[] = {
-    {Py_tp_dealloc, cell_dealloc}, {Py_tp_traverse, cell_traverse},
-    {Py_tp_clear, cell_clear},     {Py_tp_methods, cell_methods},
-    {Py_tp_members, cell_members}, {Py_tp_getset, cell_getset},
+    {Py_tp_dealloc, cell_dealloc},
+    {Py_tp_traverse, cell_traverse},
+    {Py_tp_clear, cell_clear},
+    {Py_tp_methods, cell_methods},
+    {Py_tp_members, cell_members},
+    {Py_tp_getset, cell_getset},
     {Py_tp_doc, "An actor hosted in this process."},
     {0, NULL},
 };

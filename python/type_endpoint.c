@@ -235,10 +235,14 @@ static PyGetSetDef endpoint_getset[] = {
 };
 
 static PyType_Slot endpoint_slots[] = {
-    {Py_tp_dealloc, endpoint_dealloc}, {Py_tp_traverse, endpoint_traverse},
-    {Py_tp_clear, endpoint_clear},     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_repr, endpoint_repr},       {Py_tp_methods, endpoint_methods},
-    {Py_tp_members, endpoint_members}, {Py_tp_getset, endpoint_getset},
+    {Py_tp_dealloc, endpoint_dealloc},
+    {Py_tp_traverse, endpoint_traverse},
+    {Py_tp_clear, endpoint_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_repr, endpoint_repr},
+    {Py_tp_methods, endpoint_methods},
+    {Py_tp_members, endpoint_members},
+    {Py_tp_getset, endpoint_getset},
     {Py_tp_doc, "A method of an actor: call it for an awaitable result."},
     {0, NULL},
 };

@@ -146,10 +146,10 @@ static PyObject *ref_get_place(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *ref_repr(PyObject *self)
 {
     core_ref *ref = (core_ref *)self;
-    if (ref->name != Py_None) {
-        return PyUnicode_FromFormat("<ref to %U '%U'>", ref->class_name, ref->name);
-    }
-    return PyUnicode_FromFormat("<ref to %U %llx>", ref->class_name, (unsigned long long)ref->id);
+    PyObject *words = core_ref_words(ref);
+    PyObject *text = words != NULL ? PyUnicode_FromFormat("<ref to %U>", words) : NULL;
+    Py_XDECREF(words);
+    return text;
 }
 
 static Py_hash_t ref_hash(PyObject *self)
@@ -176,8 +176,9 @@ static PyObject *ref_compare(PyObject *self, PyObject *other, int op)
 
 static PyObject *ref_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyErr_SetString(PyExc_TypeError, "a ref travels in Pulsing messages only; to keep one elsewhere, "
-                                     "keep the actor's name and find() it");
+    PyErr_SetString(PyExc_TypeError,
+                    "a ref travels in Pulsing messages only; to keep one elsewhere, "
+                    "keep the actor's name and find() it");
     (void)self;
     return NULL;
 }
@@ -225,7 +226,8 @@ static int ref_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
         int same = PyObject_RichCompareBool(rt->node_id, ref->rt->node_id, Py_EQ);
         if (same == 0) {
             PyErr_Format(rt->state->errors[CORE_CODEC_ERROR],
-                         "%R belongs to another system, which this one is not connected to", object);
+                         "%R belongs to another system, which this one is not connected to",
+                         object);
         }
         if (same != 1) {
             return -1;
@@ -294,10 +296,17 @@ static PyGetSetDef ref_getset[] = {
 };
 
 static PyType_Slot ref_slots[] = {
-    {Py_tp_dealloc, ref_dealloc},   {Py_tp_traverse, ref_traverse}, {Py_tp_clear, ref_clear},
-    {Py_tp_getattro, ref_getattro}, {Py_tp_repr, ref_repr},         {Py_tp_hash, ref_hash},
-    {Py_tp_richcompare, ref_compare}, {Py_tp_methods, ref_methods}, {Py_tp_members, ref_members},
-    {Py_tp_getset, ref_getset},     {Py_tp_doc, "An actor's address: call its methods with await."},
+    {Py_tp_dealloc, ref_dealloc},
+    {Py_tp_traverse, ref_traverse},
+    {Py_tp_clear, ref_clear},
+    {Py_tp_getattro, ref_getattro},
+    {Py_tp_repr, ref_repr},
+    {Py_tp_hash, ref_hash},
+    {Py_tp_richcompare, ref_compare},
+    {Py_tp_methods, ref_methods},
+    {Py_tp_members, ref_members},
+    {Py_tp_getset, ref_getset},
+    {Py_tp_doc, "An actor's address: call its methods with await."},
     {0, NULL},
 };
 

@@ -53,6 +53,20 @@ static void on_wake(void *context)
     core_schedule_wake(context);
 }
 
+static void on_wake_after(void *context, int64_t ns)
+{
+    core_runtime *rt = context;
+    rt->wake_by_ns = pulsing_now_ns() + ns;
+    if (rt->loop == NULL || rt->hooked) {
+        return; /* whoever sleeps bounds its sleep by wake_by_ns */
+    }
+    PyObject *handle = PyObject_CallFunction(rt->call_later, "dO", (double)ns / 1e9, rt->on_wake);
+    if (handle == NULL) {
+        PyErr_Clear(); /* the loop is closed; nobody waits any more */
+    }
+    Py_XDECREF(handle);
+}
+
 static void arm_or_wake(core_runtime *rt)
 {
     if (rt->hooked || rt->p == NULL || rt->armed) {
@@ -115,7 +129,8 @@ static PyObject *runtime_before_sleep(PyObject *self, PyObject *timeout)
         return NULL;
     }
     int64_t begin = pulsing_now_ns();
-    int64_t end = begin + (seconds * 1e9 < HOOK_SLICE_NS ? (int64_t)(seconds * 1e9) : HOOK_SLICE_NS);
+    int64_t end =
+        begin + (seconds * 1e9 < HOOK_SLICE_NS ? (int64_t)(seconds * 1e9) : HOOK_SLICE_NS);
     pulsing_disarm(rt->p, false);
     for (;;) {
         pulsing_poll(rt->p, POLL_BURST_MAX, false);
@@ -127,17 +142,22 @@ static PyObject *runtime_before_sleep(PyObject *self, PyObject *timeout)
             }
             return ready < 0 ? NULL : PyLong_FromLong(0);
         }
-        if (pulsing_ready(rt->p) || core_look(rt, end - now)) {
+        if (pulsing_ready(rt->p) || core_look_once(rt, end - now)) {
             continue;
         }
         if (pulsing_arm(rt->p)) {
             break;
         }
     }
-    if (timeout == Py_None) {
+    if (timeout == Py_None && rt->wake_by_ns == 0) {
         Py_RETURN_NONE;
     }
     double left = seconds - (double)(pulsing_now_ns() - begin) / 1e9;
+    if (rt->wake_by_ns != 0) {
+        double wake = (double)(rt->wake_by_ns - pulsing_now_ns()) / 1e9;
+        rt->wake_by_ns = 0;
+        left = wake < left ? wake : left;
+    }
     return PyFloat_FromDouble(left > 0 ? left : 0);
 }
 
@@ -178,16 +198,17 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .stream_room = core_on_stream_room,
                       .stream_open = core_on_stream_open,
                       .drained = core_on_drained,
-                      .wake = on_wake},
+                      .wake = on_wake,
+                      .wake_after = on_wake_after},
     };
     pls_err err = PLS_OK;
-    Py_BEGIN_ALLOW_THREADS
-    err = pulsing_open(&options, &rt->p, trouble);
-    Py_END_ALLOW_THREADS
-    if (err != PLS_OK) {
-        PyErr_Format(rt->state->errors[err == PLS_ECLOSED ? CORE_SYSTEM_CLOSED : CORE_PULSING_ERROR],
-                     "attaching to the node failed: %s (%s)",
-                     trouble[0] != '\0' ? trouble : "no details", pls_err_text(err));
+    Py_BEGIN_ALLOW_THREADS err = pulsing_open(&options, &rt->p, trouble);
+    Py_END_ALLOW_THREADS if (err != PLS_OK)
+    {
+        PyErr_Format(
+            rt->state->errors[err == PLS_ECLOSED ? CORE_SYSTEM_CLOSED : CORE_PULSING_ERROR],
+            "attaching to the node failed: %s (%s)", trouble[0] != '\0' ? trouble : "no details",
+            pls_err_text(err));
         return -1;
     }
     const pls_attach_info *info = pls_attach_info_of(pulsing_attach_of(rt->p));
@@ -246,9 +267,9 @@ static PyObject *runtime_start(PyObject *self, PyObject *args)
 
 static PyObject *runtime_host(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"instance", "methods",     "receive",  "receive_context",
-                               "context",  "name",        "mailbox",  "concurrency",
-                               "overflow", "actor_id",    "system_actor", NULL};
+    static char *keywords[] = {"instance", "methods",  "receive",      "receive_context",
+                               "context",  "name",     "mailbox",      "concurrency",
+                               "overflow", "actor_id", "system_actor", NULL};
     core_runtime *rt = (core_runtime *)self;
     PyObject *instance = NULL;
     PyObject *methods = NULL;
@@ -316,6 +337,27 @@ static PyObject *runtime_ref(PyObject *self, PyObject *args)
         return NULL;
     }
     return core_ref_new((core_runtime *)self, id, window, restartable != 0, name, class_name);
+}
+
+/* death(slot, epoch): "pid 4711, SIGKILL", or None while the process lives or when it is forgotten.
+ */
+static PyObject *runtime_death(PyObject *self, PyObject *args)
+{
+    core_runtime *rt = (core_runtime *)self;
+    unsigned slot = 0;
+    unsigned epoch = 0;
+    pls_death death;
+    char text[160];
+    if (!PyArg_ParseTuple(args, "II", &slot, &epoch)) {
+        return NULL;
+    }
+    if (rt->p == NULL || slot >= PLS_SLOTS_MAX ||
+        pls_directory_death(pls_attach_info_of(pulsing_attach_of(rt->p))->directory, slot, epoch,
+                            &death) != PLS_OK) {
+        Py_RETURN_NONE;
+    }
+    pls_death_text(&death, text, sizeof text);
+    return PyUnicode_FromString(text);
 }
 
 /* route(id, slot, epoch): an actor that was rebuilt lives there. */
@@ -419,9 +461,9 @@ static PyObject *runtime_dead_letters(PyObject *self, PyObject *Py_UNUSED(ignore
     static const struct {
         pulsing_status status;
         const char *name;
-    } reasons[] = {{PULSING_NO_ACTOR, "no_actor"},   {PULSING_MAILBOX_FULL, "mailbox_full"},
-                   {PULSING_EXPIRED, "expired"},     {PULSING_CANCELLED, "cancelled"},
-                   {PULSING_DIED, "died"},           {PULSING_BAD_MESSAGE, "bad_message"},
+    } reasons[] = {{PULSING_NO_ACTOR, "no_actor"}, {PULSING_MAILBOX_FULL, "mailbox_full"},
+                   {PULSING_EXPIRED, "expired"},   {PULSING_CANCELLED, "cancelled"},
+                   {PULSING_DIED, "died"},         {PULSING_BAD_MESSAGE, "bad_message"},
                    {PULSING_CLOSED, "closed"}};
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons && dict != NULL; i++) {
         uint64_t count = rt->p != NULL ? pulsing_dead_letters(rt->p, reasons[i].status) : 0;
@@ -473,9 +515,8 @@ static PyObject *get_number(PyObject *self, void *closure)
     case 2:
         return PyLong_FromUnsignedLong(info->node_pid);
     case 3:
-        return PyLong_FromLong(info->worker_index == PLS_WORKER_INDEX_NONE
-                                   ? -1
-                                   : (long)info->worker_index);
+        return PyLong_FromLong(
+            info->worker_index == PLS_WORKER_INDEX_NONE ? -1 : (long)info->worker_index);
     case 4:
         return PyLong_FromUnsignedLong(info->workers_max);
     case 5:
@@ -552,6 +593,7 @@ static PyMethodDef runtime_methods[] = {
     {"host", (PyCFunction)(void (*)(void))runtime_host, METH_VARARGS | METH_KEYWORDS,
      "Host an actor; gives its Cell."},
     {"ref", runtime_ref, METH_VARARGS, "ref(id, window, restartable, name, class_name)"},
+    {"death", runtime_death, METH_VARARGS, "death(slot, epoch): how a process ended, in words."},
     {"route", runtime_route, METH_VARARGS, "route(id, slot, epoch): where an actor lives now."},
     {"drain_event", runtime_drain_event, METH_NOARGS, "A worker's eventfd is readable."},
     {"fail", runtime_fail, METH_O, "End all calls with SystemClosed and this text."},
@@ -559,10 +601,10 @@ static PyMethodDef runtime_methods[] = {
     {"directory", runtime_directory, METH_NOARGS,
      "[(slot, epoch, state, role, pid, worker index, actors, queued, 0)]"},
     {"dead_letters", runtime_dead_letters, METH_NOARGS, "Messages that reached nobody, by reason."},
-    {"current_context", runtime_current_context, METH_NOARGS, "The context of the running handler."},
+    {"current_context", runtime_current_context, METH_NOARGS,
+     "The context of the running handler."},
     {"current_message", runtime_current_message, METH_NOARGS, "(deadline, sender) of the message."},
-    CORE_CONTROL_METHODS
-    {NULL, NULL, 0, NULL},
+    CORE_CONTROL_METHODS{NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef runtime_members[] = {
@@ -586,10 +628,14 @@ static PyGetSetDef runtime_getset[] = {
 };
 
 static PyType_Slot runtime_slots[] = {
-    {Py_tp_new, runtime_new},         {Py_tp_dealloc, runtime_dealloc},
-    {Py_tp_traverse, runtime_traverse}, {Py_tp_clear, runtime_clear},
-    {Py_tp_members, runtime_members}, {Py_tp_getset, runtime_getset},
-    {Py_tp_methods, runtime_methods}, {Py_tp_doc, "One system's attachment to its node."},
+    {Py_tp_new, runtime_new},
+    {Py_tp_dealloc, runtime_dealloc},
+    {Py_tp_traverse, runtime_traverse},
+    {Py_tp_clear, runtime_clear},
+    {Py_tp_members, runtime_members},
+    {Py_tp_getset, runtime_getset},
+    {Py_tp_methods, runtime_methods},
+    {Py_tp_doc, "One system's attachment to its node."},
     {0, NULL},
 };
 

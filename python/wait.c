@@ -10,8 +10,8 @@
 
 #include "node/attach.h"
 
-#define LOOK_NS 60000            /* about what it costs to be woken */
-#define LOOK_SHARE_PERCENT 5     /* of elapsed time that may be spent looking in vain */
+#define LOOK_NS 60000        /* about what it costs to be woken */
+#define LOOK_SHARE_PERCENT 5 /* of elapsed time that may be spent looking in vain */
 #define LOOK_SAVED_NS_MAX 3000000
 #define POLL_BURST_MAX 256
 #define SLEEP_MS_MAX 1000
@@ -28,7 +28,7 @@ static bool tokens_take(core_runtime *rt, int64_t now)
 }
 
 /* Looks without the GIL; true if something came. Only time spent in vain is charged. */
-static bool look_once(core_runtime *rt, int64_t ns_max)
+bool core_look_once(core_runtime *rt, int64_t ns_max)
 {
     bool found = pulsing_look(rt->p, 0);
     if (found) {
@@ -39,10 +39,9 @@ static bool look_once(core_runtime *rt, int64_t ns_max)
         return false;
     }
     int64_t ns = ns_max < LOOK_NS ? ns_max : LOOK_NS;
-    Py_BEGIN_ALLOW_THREADS
-    found = pulsing_look(rt->p, ns);
-    Py_END_ALLOW_THREADS
-    if (!found) {
+    Py_BEGIN_ALLOW_THREADS found = pulsing_look(rt->p, ns);
+    Py_END_ALLOW_THREADS if (!found)
+    {
         rt->look_tokens_ns -= pulsing_now_ns() - before;
     }
     return found;
@@ -62,7 +61,7 @@ static bool others_ready(core_runtime *rt)
 static void disarm_until_turn(core_runtime *rt)
 {
     if (rt->hooked) {
-        return;
+        return; /* the selector arms */
     }
     if (!rt->arm_scheduled) {
         PyObject *handle = PyObject_CallOneArg(rt->call_soon, rt->on_arm);
@@ -79,15 +78,16 @@ static void disarm_until_turn(core_runtime *rt)
     }
 }
 
-bool core_look(core_runtime *rt, int64_t ns_max)
+bool core_look(core_runtime *rt)
 {
     if (others_ready(rt)) {
         return false;
     }
     disarm_until_turn(rt);
-    if (!look_once(rt, ns_max)) {
+    if (!core_look_once(rt, INT64_MAX)) {
         return false;
     }
+    /* Inside of a task: handlers start in the loop, not in here. */
     return pulsing_poll(rt->p, POLL_BURST_MAX, true) > 0;
 }
 
@@ -136,10 +136,8 @@ static int follow(core_runtime *rt, core_call *call)
         PyThread_acquire_lock(call->lock, NOWAIT_LOCK);
     }
     waiting_add(rt, call);
-    Py_BEGIN_ALLOW_THREADS
-    PyThread_acquire_lock_timed(call->lock, SLEEP_MS_MAX * 1000, 0);
-    Py_END_ALLOW_THREADS
-    waiting_remove(rt, call);
+    Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock_timed(call->lock, SLEEP_MS_MAX * 1000, 0);
+    Py_END_ALLOW_THREADS waiting_remove(rt, call);
     return PyErr_CheckSignals();
 }
 
@@ -164,11 +162,14 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
         return 0;
     }
     int ms = sleep_ms(call);
+    if (rt->wake_by_ns != 0) {
+        int64_t wake = (rt->wake_by_ns - pulsing_now_ns()) / 1000000 + 1;
+        ms = wake < 0 ? 0 : wake < ms ? (int)wake : ms;
+        rt->wake_by_ns = 0;
+    }
     int ready = 0;
-    Py_BEGIN_ALLOW_THREADS
-    ready = poll(fds, 2, ms);
-    Py_END_ALLOW_THREADS
-    pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
+    Py_BEGIN_ALLOW_THREADS ready = poll(fds, 2, ms);
+    Py_END_ALLOW_THREADS pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
     if (ready > 0 && fds[1].revents != 0) {
         PyObject *none = core_control_poll(rt);
         if (none == NULL) {
@@ -185,7 +186,7 @@ static int lead(core_runtime *rt, core_call *call)
         if (pulsing_poll(rt->p, POLL_BURST_MAX, false) > 0) {
             continue;
         }
-        if (!call->control && look_once(rt, INT64_MAX)) {
+        if (!call->control && core_look_once(rt, INT64_MAX)) {
             continue;
         }
         if (lead_sleep(rt, call) < 0) {
@@ -231,8 +232,8 @@ PyObject *core_call_wait(core_call *call)
         PyObject *value = NULL;
         PyObject *traceback = NULL;
         PyErr_Fetch(&type, &value, &traceback);
-        PyObject *none = PyObject_CallMethod((PyObject *)call, "throw", "O",
-                                             value != NULL ? value : type);
+        PyObject *none =
+            PyObject_CallMethod((PyObject *)call, "throw", "O", value != NULL ? value : type);
         Py_XDECREF(none);
         PyErr_Clear();
         PyErr_Restore(type, value, traceback);

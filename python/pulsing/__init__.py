@@ -32,6 +32,7 @@ __version__ = _core.__version__
 
 _core.register_python(Message, StreamMessage, _restore, ActorId, {})
 
+from ._blocking import BlockingSystem, connect  # noqa: E402
 from ._system import ActorSystem, create_actor_system  # noqa: E402
 
 remote = as_actor
@@ -49,6 +50,7 @@ __all__ = [
     "AskCancelled",
     "AskTimeout",
     "AuthenticationError",
+    "BlockingSystem",
     "CodecError",
     "DeadlockError",
     "MailboxFull",
@@ -61,6 +63,7 @@ __all__ = [
     "SystemClosed",
     "SystemConfig",
     "as_actor",
+    "connect",
     "create_actor_system",
     "current_context",
     "remote",

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Any
 
 __all__ = [
     "ActorDied",
@@ -38,7 +40,27 @@ class ActorExists(PulsingError):
 
 
 class ActorDied(PulsingError):
-    """The actor, its process or its node is gone; the text says which one, and how it ended."""
+    """The actor, its process or its node is gone; the text says which one, and how it ended.
+
+    While the kernel is still tearing the process down the text says `dying`; it is filled in when
+    the text is read again later.
+    """
+
+    _death: Any = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self._death is not None and ", dying)" in text:
+            runtime, slot, epoch = self._death
+            words = runtime.death(slot, epoch)
+            if words is not None and "dying" not in words:
+                text = re.sub(r"\(pid \d+, dying\)", f"({words})", text)
+                self.args = (text,)
+                self._death = None
+        return text
+
+    def __reduce__(self):
+        return (type(self), (str(self),))
 
 
 class ActorFailed(PulsingError):

@@ -136,5 +136,8 @@ class StreamMessage:
     def __aiter__(self):
         return self.stream_reader().__aiter__()
 
+    def __iter__(self):
+        return iter(self.stream_reader())
+
     def __repr__(self) -> str:
         return f"StreamMessage({self._msg_type!r})"

@@ -28,7 +28,7 @@ def node_program() -> str:
     return os.path.join(os.path.dirname(_core.__file__), "_bin", "pulsing-node")
 
 
-def launch_node(config: SystemConfig) -> tuple[int, int, int]:
+def launch_node(config: SystemConfig, listen: str | None = None) -> tuple[int, int, int]:
     """Starts an embedded node: (control descriptor, pid, pidfd)."""
     from . import _template
 
@@ -42,7 +42,7 @@ def launch_node(config: SystemConfig) -> tuple[int, int, int]:
         [],
         info,
         config.name,
-        config.name,
+        listen or config.name,
         config.memory_bytes or 0,
         False,
     )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The warm process from which workers are forked.
 
-The node runs this file as a script. It imports what a worker needs, tells the node that it is ready,
-and forks a worker for each request that comes over its socket. The worker is the child of a process
-that ends at once, so that the node adopts it: the template's own end is then nobody's loss.
+The node runs this file as a script. It imports what a worker needs, tells the node that it is
+ready, and forks a worker for each request that comes over its socket. The worker is the child of a
+process that ends at once, so that the node adopts it: the template's own end is then nobody's loss.
 
 Nothing here may start a thread or a loop: both would be copied into every worker half alive.
 """
@@ -89,7 +89,7 @@ def _site_builtins():
 
 
 def _worker_begin(node, middle, fds):
-    """In the forked worker: tie it to the node, give it its own output, drop what is not its own."""
+    """In the forked worker: tie it to the node, give it its output, drop what is not its own."""
     while os.getppid() == middle:
         os.sched_yield()
     _prctl(PR_SET_PDEATHSIG, SIGKILL)
@@ -125,7 +125,7 @@ def _worker_info(fields, name, setup):
 
 
 def _serve(node):
-    """Fork for each request; returns (fields, control fd) in a worker, None when the node is gone."""
+    """Fork for each request; gives (fields, control fd) in a worker, None when the node is gone."""
     import socket
 
     channel = socket.socket(fileno=SOCKET_FD)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking form: the same system for code without an event loop.
+
+Calls on a ref return their values; streams are plain iterators; any thread may call. Objects that
+are spawned here live on a loop of their own in a background thread, made when the first one is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from typing import Any
+
+from . import _core
+from ._config import SystemConfig
+from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed
+from ._host import NAME_PUBLIC, class_payload, not_found
+from ._ids import ActorId, NodeId
+from ._system import (
+    ActorSystem,
+    Placer,
+    check_name,
+    create_actor_system,
+    flags_of,
+    launch_node,
+    place_of,
+    ref_of_entry,
+    wait_ms,
+)
+
+__all__ = ["BlockingSystem", "connect"]
+
+
+class _Background:
+    """An ordinary system on a loop in a thread, attached to the same node."""
+
+    def __init__(self, config: SystemConfig):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="pulsing-host", daemon=True)
+        self.thread.start()
+        self.system: ActorSystem = self.run(create_actor_system(config))
+
+    def run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def close(self) -> None:
+        try:
+            self.run(self.system.shutdown())
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(5)
+            self.loop.close()
+
+
+class BlockingSystem:
+    """A system in blocking form; made by `pulsing.connect()`, ended by `with` or `shutdown()`."""
+
+    def __init__(self, rt: Any, config: SystemConfig, node: tuple[int, int] | None, attach_to: str):
+        self.config = config
+        self._rt = rt
+        self._node = node
+        self._attach_to = attach_to
+        self._background: _Background | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._placer = Placer(rt, config)
+        rt.ask_timeout = config.ask_timeout or 0.0
+        rt.start(self, self)
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node's id."""
+        return NodeId(self._rt.node_id)
+
+    @property
+    def addr(self) -> str | None:
+        """The address where the node listens, or None for a standalone one."""
+        return None
+
+    def __enter__(self) -> BlockingSystem:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<BlockingSystem {str(self.node_id)[:12]}>"
+
+    def __reduce__(self):
+        raise TypeError("a system travels in Pulsing messages only")
+
+    def _check(self) -> None:
+        if self._closed:
+            raise SystemClosed("the system has been shut down")
+
+    # Notices of the node.
+
+    def on_rebuild(self, actor: int, attempt: int, name: str, spec: bytes) -> None:
+        """A process without a loop builds no actors."""
+        self._rt.rebuilt(actor, False, "this process has no event loop")
+
+    def on_shutdown(self, timeout_ms: int) -> None:
+        """The node ends the system; the next call says so."""
+
+    def on_node_gone(self, text: str) -> None:
+        """The node process has ended."""
+
+    # Spawning.
+
+    def _hosting(self) -> _Background:
+        with self._lock:
+            if self._background is None:
+                self._background = _Background(SystemConfig.attach(self._attach_to))
+            return self._background
+
+    def _rebind(self, ref: Any, window: int = 0) -> Any:
+        return self._rt.ref(ref._id, window, False, ref.name, ref._class_name)
+
+    def spawn(self, *args: Any, **options: Any) -> Any:
+        """Hosts an object in this process, on a background loop; returns its ref."""
+        self._check()
+        background = self._hosting()
+        return self._rebind(background.run(background.system.spawn(*args, **options)))
+
+    def _blocking_spawn(self, cls: type, args: tuple, kwargs: dict) -> Any:
+        self._check()
+        name = kwargs.pop("name", None)
+        public = kwargs.pop("public", True)
+        placement = kwargs.pop("placement", None) or "worker"
+        kwargs.pop("detached", None)
+        check_name(name)
+        kind, index = self._placer.normalize(placement, self.node_id)
+        if kind == "remote":
+            raise ActorNotFound("placement='remote': this node knows no other node")
+        if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
+            background = self._hosting()
+            spawn = background.system._spawn_class(
+                cls, args, kwargs, name=name, public=public, placement="here", detached=True
+            )
+            return self._rebind(background.run(spawn))
+        place = self._placer.quick() if kind == "worker" else None
+        if place is None:
+            place = place_of(self._rt.place(*self._placer.request(kind, index)))
+        flags = flags_of(public) if name is not None else 0
+        actor, window, restartable, class_name = self._system_ref(*place).spawn(
+            class_payload(cls), args, kwargs, name, flags, (kind, index)
+        )
+        return self._rt.ref(actor, window, restartable, name, class_name)
+
+    def _system_ref(self, slot: int, epoch: int) -> Any:
+        return self._rt.ref(slot << 56 | epoch << 32, 0, False, None, "system")
+
+    # Finding.
+
+    def _find(self, name: str, timeout: float | None = None) -> tuple | None:
+        self._check()
+        check_name(name)
+        reply = self._rt.name_find(name, wait_ms(timeout))
+        return reply if reply[0] == 0 else None
+
+    def find(self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None) -> Any:
+        """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
+        reply = self._find(name, timeout)
+        if reply is None or not reply[5] & NAME_PUBLIC:
+            return None
+        return ref_of_entry(self._rt, name, reply)
+
+    def resolve(self, name: str, timeout: float | None = None, **options: Any) -> Any:
+        """As `find`, but raises ActorNotFound."""
+        ref = self.find(name, timeout, **options)
+        if ref is None:
+            raise not_found(name)
+        return ref
+
+    def find_all(self, name: str) -> list[Any]:
+        """The refs of all replicas of a name."""
+        ref = self.find(name)
+        return [] if ref is None else [ref]
+
+    def has_actor(self, name: str) -> bool:
+        """Whether an actor of this node has that name."""
+        return self._find(name) is not None
+
+    def actor_ref(self, other: Any) -> Any:
+        """The ref of an actor of this node by its id or name, private ones included."""
+        if isinstance(other, ActorId):
+            return self._rt.ref(other.number, 0, False, other.name, "actor")
+        reply = self._find(other)
+        if reply is None:
+            raise ActorNotFound(f"no actor of this node is called {other!r}")
+        return ref_of_entry(self._rt, other, reply)
+
+    def actors(self) -> list[dict[str, Any]]:
+        """The actors of this process."""
+        return [] if self._background is None else self._background.system.actors()
+
+    def dead_letters(self) -> dict[str, int]:
+        """How many messages reached nobody, as this process saw it, by reason."""
+        return self._rt.dead_letters()
+
+    # Watching and ending.
+
+    def _home(self, ref: Any) -> tuple[int, int] | None:
+        actor = ref._id
+        if ref._slot == actor >> 56:
+            return actor >> 56, actor >> 32 & 0xFFFFFF
+        reply = self._rt.actor_find(actor)
+        return (reply[1], reply[2]) if reply[0] == 0 else None
+
+    def watch(self, ref: Any) -> str:
+        """Waits until an actor stops or dies; returns why."""
+        place = self._home(ref)
+        if place is None:
+            return "it has been stopped"
+        try:
+            return self._system_ref(*place).watch(ref._id)
+        except ActorDied as error:
+            return str(error)
+
+    def stop(self, actor: Any, now: bool = False, timeout: float | None = None) -> None:
+        """Ends an actor, by name or ref."""
+        self._check()
+        if isinstance(actor, str):
+            reply = self._find(actor)
+            if reply is None:
+                return
+            actor = ref_of_entry(self._rt, actor, reply)
+        place = self._home(actor)
+        if place is not None:
+            try:
+                self._system_ref(*place).stop(actor._id, now, timeout)
+            except ActorDied:
+                pass
+
+    def members(self) -> list[dict[str, Any]]:
+        """The nodes of the cluster, this one included."""
+        return [{"node_id": str(self.node_id), "addr": self.addr, "status": "Alive"}]
+
+    def shutdown(self) -> None:
+        """Drains, runs `on_stop`, ends node and workers; safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            if self._background is not None:
+                self._background.close()
+            if self._node is not None:
+                self._rt.shutdown_node(int(self.config.stop_timeout * 1000) + 200)
+        except PulsingError:
+            pass  # the node is gone already
+        self._rt.close()
+        if self._node is not None:
+            _core.node_wait(*self._node, int(self.config.stop_timeout * 1000) + 1000)
+
+
+def connect(config: SystemConfig | None = None) -> BlockingSystem:
+    """A system in blocking form: an embedded one, or with `SystemConfig.attach(...)` a running one."""
+    config = SystemConfig() if config is None else config
+    if not isinstance(config, SystemConfig):
+        raise TypeError(f"expected a SystemConfig, got {config!r}")
+    if config.addr is not None or config.seeds:
+        raise PulsingError("with_addr() and with_seeds(): this version runs on one host; use SystemConfig.standalone()")
+    node = None
+    attach_to = config.attach_to
+    if attach_to is None:
+        attach_to = config.name or f"pulsing-{os.getpid()}-{secrets.token_hex(4)}"
+        control, *node = launch_node(config, listen=attach_to)
+    else:
+        control = _core.connect(attach_to)
+    rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0)
+    return BlockingSystem(rt, config, tuple(node) if node is not None else None, attach_to)
+
+
+_core.register_system(BlockingSystem)
