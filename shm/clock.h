@@ -15,6 +15,8 @@ typedef struct pls_clock {
     uint32_t stamp_shift; /* a stamp is tick >> this: 50 to 130 ns; the same in every process */
     uint32_t mult;        /* ns = ((tick - anchor_tick) * mult >> shift) + anchor_monotonic_ns */
     uint32_t shift;
+    uint64_t origin_tick; /* where the measuring of the rate began */
+    uint64_t origin_ns;
     uint64_t anchor_tick;
     uint64_t anchor_monotonic_ns;
     uint64_t anchor_realtime_ns;

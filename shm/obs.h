@@ -38,16 +38,18 @@ typedef struct pls_obs {
 /* The part of one thread: its current call and its hot ring. Owner: that thread. */
 typedef struct pls_obs_writer {
     pls_obs *obs;
-    pls_obs_thread *thread;
+    pls_obs_thread *thread; /* NULL: this thread has no record */
     pls_obs_hot_ring *ring; /* NULL: this thread records nothing */
     uint64_t head;
+    uint64_t head_limit; /* first record whose page is not there yet */
 } pls_obs_writer;
 
 typedef struct pls_obs_identity {
     uint32_t slot;
     uint32_t epoch;
     uint32_t role;
-    unsigned level; /* pls_obs_level wanted; lowered to counters if the clock is slow */
+    uint64_t start_time; /* of the process, in clock ticks after boot */
+    unsigned level;      /* pls_obs_level wanted; lowered to counters if the clock is slow */
     const char *version;
 } pls_obs_identity;
 
@@ -86,19 +88,22 @@ void pls_obs_writer_close(pls_obs_writer *writer);
  * Threads: owner thread; may block in the kernel. */
 uint32_t pls_obs_string(pls_obs *obs, const char *text, size_t len);
 
-/* Take an actor record; fill it through pls_obs.actors[index]; close makes it reusable.
- * Returns PLS_OBS_NONE when full. Threads: owner thread; may block in the kernel. */
+/* No index: a table was full, or the level records nothing. */
 #define PLS_OBS_NONE UINT32_MAX
+
+/* Take an actor record, cleared but for the id and the names, which are offsets of
+ * pls_obs_string(). The caller fills the rest through pls_obs.actors[index]. PLS_OBS_NONE if there
+ * is none. Threads: owner thread; may block in the kernel. */
 uint32_t pls_obs_actor_open(pls_obs *obs, uint64_t id, uint32_t class_name, uint32_t name);
+
+/* Let the record be used again. PLS_OBS_NONE is allowed. Threads: owner thread; never blocks. */
 void pls_obs_actor_close(pls_obs *obs, uint32_t index);
 
-/* The record of a method, made on first use; PLS_OBS_NONE when full.
- * Units:   both names as offsets of pls_obs_string(). Threads: owner thread; may block. */
+/* The record of a method, made on first use; PLS_OBS_NONE if there is none.
+ * Units:   both names as offsets of pls_obs_string().
+ * Threads: owner thread; may block in the kernel. */
 uint32_t pls_obs_method_open(pls_obs *obs, uint32_t class_name, uint32_t method_name);
 
-/* The engine's pending table. Open returns a handle that is never 0 and names this use of the entry
- * only, or 0 when the table is full; index = low 16 bits. Works at every level.
- * Threads: owner thread; may block in the kernel. */
 typedef struct pls_obs_wait_start {
     uint16_t kind; /* pls_obs_wait_kind */
     uint16_t method;
@@ -109,6 +114,10 @@ typedef struct pls_obs_wait_start {
     uint64_t start_tick;
     uint64_t deadline_tick;
 } pls_obs_wait_start;
+
+/* Enter a wait into the engine's own pending table, at every level. The handle is never 0 and names
+ * this use of the entry only; its low 16 bits are the index. 0 if the table is full.
+ * Owns:    borrows `start`. Threads: owner thread; may block in the kernel. */
 uint64_t pls_obs_wait_open(pls_obs *obs, const pls_obs_wait_start *start);
 
 /* Whether the handle's use is still open. Threads: owner thread; never blocks. */
@@ -118,31 +127,57 @@ bool pls_obs_wait_is_open(const pls_obs *obs, uint64_t handle);
  * Threads: owner thread; never blocks. */
 void pls_obs_wait_close(pls_obs *obs, uint64_t handle);
 
-/* One record in the rare ring; `text` may be 0. Threads: owner thread; never blocks. */
-void pls_obs_event(pls_obs *obs, uint32_t kind, uint64_t actor, uint32_t text, uint64_t a,
-                   uint64_t b, uint64_t c);
+/* What the rare ring says beside the time: meanings of a and b by kind; `text` may be 0. */
+typedef struct pls_obs_event_entry {
+    uint32_t kind; /* pls_obs_rare_kind */
+    uint32_t text; /* offset of pls_obs_string() */
+    uint64_t actor;
+    uint64_t a;
+    uint64_t b;
+    uint64_t c;
+} pls_obs_event_entry;
 
-/* Count an error; its text and head of traceback are kept once.
- * Threads: owner thread; never blocks. */
+/* One record in the rare ring. Owns: borrows `entry`.
+ * Threads: owner thread; may block in the kernel. */
+void pls_obs_event(pls_obs *obs, const pls_obs_event_entry *entry);
+
+/* Count an error; its text, with the head of its traceback, is kept once.
+ * Units:   `len` in bytes, cut at PLS_OBS_ERROR_TEXT_BYTES.
+ * Owns:    borrows `text`. Threads: owner thread; may block in the kernel. */
 void pls_obs_error_add(pls_obs *obs, const char *text, size_t len);
 
 /* Whether the directory and the private books agree. Threads: owner thread; never blocks. */
 bool pls_obs_check(const pls_obs *obs);
 
-/* The reading side: a read-only mapping whose directory has been checked against its size. */
+/* For obs_hot.h: make the page of the writer's next record there; false if that cannot be.
+ * Threads: the writer's thread; may block in the kernel. */
+bool pls_obs_writer_extend(pls_obs_writer *writer);
+
+/* The reading side: a read-only mapping with a correct first page. Everything else is checked when
+ * it is asked for, since the owner may still be writing it. */
 typedef struct pls_obs_reader {
     const uint8_t *base;
     uint64_t bytes;
 } pls_obs_reader;
 
-/* Errors:  PLS_EVERSION, PLS_ECORRUPT, PLS_EPROTO, PLS_ENOMEM.
+typedef struct pls_obs_section_view {
+    uint32_t stride;
+    uint32_t capacity;
+    uint64_t used; /* not bounded by capacity: a ring's head runs free */
+} pls_obs_section_view;
+
+/* Map another process's obs memory, alive or dead.
+ * Errors:  PLS_EVERSION, PLS_ECORRUPT, PLS_EPROTO, PLS_ENOMEM.
  * Owns:    borrows `fd`. Threads: any thread; may block in the kernel. */
 PLS_MUST_USE pls_err pls_obs_reader_attach(int fd, pls_obs_reader *reader_out);
+
+/* Unmap it. Threads: any thread; may block in the kernel. */
 void pls_obs_reader_detach(pls_obs_reader *reader);
 
-/* Lends a section and its size, or NULL if it has none of this id with at least this stride.
- * Threads: any thread; never blocks. */
+/* A section, checked to lie inside the mapping; NULL if there is none of this id with at least this
+ * stride. `view_out` says its shape and how much is used; entries must be read at its stride.
+ * Owns:    lends it until detach. Threads: any thread; never blocks. */
 const void *pls_obs_reader_section(const pls_obs_reader *reader, uint32_t id, uint32_t stride_min,
-                                   const pls_obs_directory_entry **entry_out);
+                                   pls_obs_section_view *view_out);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef PLS_SHM_OBS_HOT_H
 #define PLS_SHM_OBS_HOT_H
 
+#include "shm/fence.h"
 #include "shm/obs.h"
 
 /* What every message pays: a few plain stores into lines that only this process writes. Words are
@@ -47,19 +48,32 @@ static inline void pls_obs_turn(pls_obs *obs, uint64_t tick, bool bell_seen)
     }
 }
 
-/* One record of the hot ring. Threads: the writer's thread; never blocks. */
+/* What a record of the hot ring says beside kind and time. */
+typedef struct pls_obs_hot_entry {
+    uint32_t peer;
+    uint32_t seq;
+    uint32_t actor;
+    uint32_t parent; /* parent call, or duration in stamps */
+    uint32_t method;
+    uint32_t bytes;
+} pls_obs_hot_entry;
+
+/* One record of the hot ring. Threads: the writer's thread; blocks only in the kernel while the
+ * ring gets its pages. */
 static inline void pls_obs_record(pls_obs_writer *writer, enum pls_obs_hot_kind kind, uint64_t tick,
-                                  uint32_t peer, uint32_t seq, uint32_t actor, uint32_t parent,
-                                  uint32_t method, uint32_t bytes)
+                                  pls_obs_hot_entry entry)
 {
     if (writer->ring == NULL) {
         return;
     }
+    if (writer->head == writer->head_limit && !pls_obs_writer_extend(writer)) {
+        return;
+    }
     pls_obs_hot *hot = &writer->ring->records[writer->head % PLS_OBS_HOT_MAX];
     pls_obs_word_set(&hot->tick, tick);
-    pls_obs_word_set(&hot->message, seq | (uint64_t)peer << 32 | (uint64_t)kind << 48);
-    pls_obs_word_set(&hot->actor, actor | (uint64_t)parent << 32);
-    pls_obs_word_set(&hot->method, method | (uint64_t)bytes << 32);
+    pls_obs_word_set(&hot->message, entry.seq | (uint64_t)entry.peer << 32 | (uint64_t)kind << 48);
+    pls_obs_word_set(&hot->actor, entry.actor | (uint64_t)entry.parent << 32);
+    pls_obs_word_set(&hot->method, entry.method | (uint64_t)entry.bytes << 32);
     writer->head++;
     /* Release: a reader that sees the head sees the record. */
     atomic_store_explicit(&writer->ring->head, writer->head, memory_order_release);
@@ -87,7 +101,7 @@ static inline void pls_obs_received(pls_obs *obs, uint32_t peer, uint32_t bytes)
     }
 }
 
-/* The thread begins a call; ends it. `caller` = slot << 56 | epoch << 32 | seq.
+/* The thread begins a call. `caller` = slot << 56 | epoch << 32 | seq.
  * Threads: the writer's thread; never blocks. */
 static inline void pls_obs_call_begin(pls_obs_writer *writer, uint64_t actor, uint64_t method,
                                       uint64_t caller, uint64_t start_tick, uint64_t deadline_tick)
@@ -98,7 +112,7 @@ static inline void pls_obs_call_begin(pls_obs_writer *writer, uint64_t actor, ui
     }
     pls_obs_word_add(&thread->version, 1);
     /* Release fence: the fields are not seen before the odd version. */
-    atomic_thread_fence(memory_order_release);
+    pls_fence_release();
     pls_obs_word_set(&thread->actor, actor);
     pls_obs_word_set(&thread->method, method);
     pls_obs_word_set(&thread->caller, caller);
@@ -111,6 +125,7 @@ static inline void pls_obs_call_begin(pls_obs_writer *writer, uint64_t actor, ui
                           memory_order_release);
 }
 
+/* The thread's call is over. Threads: the writer's thread; never blocks. */
 static inline void pls_obs_call_end(pls_obs_writer *writer)
 {
     if (writer->thread != NULL) {
