@@ -25,8 +25,10 @@ PLS_MUST_USE pls_err pls_address_make(const char *name_or_path, pls_address *add
 bool pls_address_peer_is_own(int fd);
 
 /* Opens a listening socket. A path left over by a dead node is replaced; one where a node answers
- * is not. Errors:  PLS_EEXIST  a node of that name runs; PLS_EINVAL; PLS_ENOENT, PLS_EPERM  the
- * directory; PLS_EFDLIMIT, PLS_ESYS. Owns:    gives the descriptor (close-on-exec, non-blocking).
+ * is not.
+ * Errors:  PLS_EEXIST  a node of that name runs; PLS_EINVAL; PLS_ENOENT, PLS_EPERM  the directory;
+ *          PLS_EFDLIMIT, PLS_ESYS.
+ * Owns:    gives the descriptor (close-on-exec, non-blocking).
  * Threads: any thread; may block while another node is at the same directory. */
 PLS_MUST_USE pls_err pls_address_listen(const pls_address *address, int *fd_out);
 

@@ -85,38 +85,44 @@ PLS_MUST_USE pls_err pls_attach_connect(const char *name_or_path, int *control_f
  * Errors:  PLS_EVERSION  another version or memory layout; PLS_EFULL  256 processes are attached;
  *          PLS_ECLOSED  the node is gone; PLS_ETIMEDOUT  it does not answer;
  *          PLS_EUNSUPPORTED  kernel older than 5.10; PLS_EPROTO, PLS_ENOMEM, PLS_EFDLIMIT,
- * PLS_ESYS. Owns:    takes `control_fd` on success; gives the object. Threads: the caller becomes
- * the owner thread; may block 5 s. */
+ *          PLS_ESYS.
+ * Owns:    takes `control_fd` on success; gives the object.
+ * Threads: the caller becomes the owner thread; may block 5 s. */
 PLS_MUST_USE pls_err pls_attach_open(int control_fd, pls_role role, pls_attach **attach_out,
                                      char *trouble);
 
-/* Lends what the greeting told, until pls_attach_close(). */
+/* Lends what the greeting told, until pls_attach_close(). Threads: owner thread; never blocks. */
 const pls_attach_info *pls_attach_info_of(const pls_attach *attach);
 
 /* Hands over the inbox, the eventfd that is its bell and, unless it is -1, the obs memfd; from the
  * return on, others may send to this process. `life` is the inbox header's life line (NULL: none,
  * for tests): the calling thread holds it if it is the main thread, else a small thread made for
- * it, because the end of that thread is how the node hears early of a death. Errors:  PLS_EINVAL
- * the node refused the memory (seals, size, slot); PLS_ECLOSED, PLS_ETIMEDOUT, PLS_ENOMEM,
- * PLS_ESYS. pls_attach_trouble() has the text. Owns:    borrows the descriptors; the node keeps
- * copies. Borrows `life` until pls_attach_close(). Threads: owner thread; may block 5 s. */
+ * it, because the end of that thread is how the node hears early of a death.
+ * Errors:  PLS_EINVAL  the node refused the memory (seals, size, slot); PLS_ECLOSED, PLS_ETIMEDOUT,
+ *          PLS_ENOMEM, PLS_ESYS. pls_attach_trouble() has the text.
+ * Owns:    borrows the descriptors; the node keeps copies. Borrows `life` until pls_attach_close().
+ * Threads: owner thread; may block 5 s. */
 PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_fd, int obs_fd,
                                      uint8_t *life);
 
 /* Leaves. Unless `abrupt`, tells the node that this process has unmapped what others shared with it
  * and will touch none of it again, so that its slot can be reclaimed while the process lives on;
  * its own inbox is unmapped after this call, which lets go of the life word. NULL is accepted. A
- * forked child calls it with `abrupt`. Threads: owner thread; never blocks. */
+ * forked child calls it with `abrupt`.
+ * Threads: owner thread; never blocks. */
 void pls_attach_close(pls_attach *attach, bool abrupt);
 
-/* The text of the last failure, for people; lent until the next call. */
+/* The text of the last failure, for people; lent until the next call.
+ * Threads: owner thread; never blocks. */
 const char *pls_attach_trouble(const pls_attach *attach);
 
-/* The descriptor for the event loop (readable: call pls_attach_poll() until PLS_EEMPTY). */
+/* The descriptor for the event loop (readable: call pls_attach_poll() until PLS_EEMPTY).
+ * Threads: owner thread; never blocks. */
 int pls_attach_fd(const pls_attach *attach);
 
 /* True while packets wait for room in the node's socket: the loop then also asks for writability
- * and calls pls_attach_poll(), which sends them. */
+ * and calls pls_attach_poll(), which sends them.
+ * Threads: owner thread; never blocks. */
 bool pls_attach_wants_write(const pls_attach *attach);
 
 /* The next event.
@@ -127,9 +133,11 @@ bool pls_attach_wants_write(const pls_attach *attach);
 PLS_MUST_USE pls_err pls_attach_poll(pls_attach *attach, pls_attach_event *event_out);
 
 /* The inbox and the bell of another process; also of a dead one until its death has been
- * acknowledged by all. Errors:  PLS_EDEAD  long gone, or it has not joined yet; PLS_ECLOSED,
- * PLS_ETIMEDOUT, PLS_EFDLIMIT. Owns:    gives both descriptors. Threads: owner thread; may block 5
- * s. */
+ * acknowledged by all.
+ * Errors:  PLS_EDEAD  long gone, or it has not joined yet; PLS_ECLOSED, PLS_ETIMEDOUT,
+ *          PLS_EFDLIMIT.
+ * Owns:    gives both descriptors.
+ * Threads: owner thread; may block 5 s. */
 PLS_MUST_USE pls_err pls_attach_peer_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                          pls_attach_peer *peer_out);
 

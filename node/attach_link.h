@@ -9,7 +9,8 @@
 #include <sys/types.h>
 
 /* The inside of pls_attach that attach.c (life cycle and events) shares with attach_calls.c (calls
- * that wait) and requests.c (requests that do not). */
+ * that wait) and requests.c (requests that do not).
+ * Threads: the same for every function of this header: owner thread; never blocks, unless said. */
 
 /* Copies of asynchronous packets that wait for the node's socket: a burst of spawns fits, a node
  * that hangs does not make its clients grow. */

@@ -11,7 +11,8 @@
 /* The packets on a control socket (SOCK_SEQPACKET), the same shape for every type: a fixed head,
  * then a name, a text and data, each possibly empty, and up to four descriptors beside it. What a
  * type may carry stands in one table in control.c, and decoding checks a packet against it; types
- * are append-only. Both ends use this file; neither trusts what it decodes beyond that table. */
+ * are append-only. Both ends use this file; neither trusts what it decodes beyond that table.
+ * Threads: the same for every function of this header: any thread; never blocks. */
 
 #define PLS_CONTROL_MAGIC 0x4c535043u /* "CPSL" */
 #define PLS_CONTROL_VERSION 1

@@ -7,7 +7,7 @@
 
 /* What stands in the data of control packets: the parts that are more than one number. Every decode
  * checks lengths and ranges; strings are lent from the packet.
- * Threads: any thread; never blocks, for every function of this header. */
+ * Threads: the same for every function of this header: any thread; never blocks. */
 
 #define PLS_PLACE_ENV_MAX 256
 #define PLS_PLACE_CPUS_MAX 4096
@@ -48,6 +48,7 @@ typedef struct pls_welcome_data {
     uint64_t memory_budget_bytes;
 } pls_welcome_data;
 
+/* Writes it. */
 void pls_welcome_encode(const pls_welcome_data *welcome, pls_writer *w);
 
 /* Errors:  PLS_EPROTO. */

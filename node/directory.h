@@ -18,7 +18,8 @@
  * (release); whoever loads `life` (acquire) and finds the epoch that he asked for may read the
  * rest. A slot keeps its epoch through ALIVE, DYING and DEAD until every process that was attached
  * at the death has acknowledged it; only then does the epoch grow. What another process wrote here
- * is a hint: the node keeps its own books and believes nothing that it reads back. */
+ * is a hint: the node keeps its own books and believes nothing that it reads back.
+ * Threads: the same for every function of this header: any thread; never blocks. */
 
 #define PLS_DIRECTORY_MAGIC 0x31524944534c5550ull /* "PULSDIR1" */
 #define PLS_DIRECTORY_VERSION 1
@@ -68,7 +69,9 @@ typedef struct pls_directory_line {
     _Atomic uint32_t actor_count; /* from here on the process itself is the one writer */
     _Atomic uint32_t queued_count;
     _Atomic uint64_t arena_bytes;
-    uint64_t owner_reserved[7];
+    _Atomic uint32_t awake; /* 1 while it runs and may answer soon, 0 once it goes to sleep */
+    uint32_t owner_reserved_word;
+    uint64_t owner_reserved[6];
 } pls_directory_line;
 
 typedef struct pls_directory_header {

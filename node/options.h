@@ -25,8 +25,9 @@ typedef struct pls_settings {
 
 /* Checks options and writes them into a fresh memfd.
  * Errors:  PLS_EINVAL, with the reason in `trouble`; PLS_ETOOBIG, PLS_ENOMEM, PLS_EFDLIMIT,
- * PLS_ESYS. Owns:    borrows the options; gives the descriptor (close-on-exec). Threads: any
- * thread; never blocks. */
+ *          PLS_ESYS.
+ * Owns:    borrows the options; gives the descriptor (close-on-exec).
+ * Threads: any thread; never blocks. */
 PLS_MUST_USE pls_err pls_options_store(const pls_node_options *options, bool embedded, int *fd_out,
                                        char *trouble);
 
@@ -36,7 +37,8 @@ PLS_MUST_USE pls_err pls_options_store(const pls_node_options *options, bool emb
  * Threads: any thread; never blocks. */
 PLS_MUST_USE pls_err pls_options_load(int fd, pls_settings *settings_out);
 
-/* Frees what pls_options_load() gave; a zeroed one is accepted. */
+/* Frees what pls_options_load() gave; a zeroed one is accepted.
+ * Threads: any thread; never blocks. */
 void pls_settings_fini(pls_settings *settings);
 
 #endif

@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 /* Encoded packets that wait, with their descriptors, for room in a socket or for their reader.
- * Invariant: `count` <= `count_max` and `bytes` <= `bytes_max`; every descriptor in it is owned. */
+ * Invariant: `count` <= `count_max` and `bytes` <= `bytes_max`; every descriptor in it is owned.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 typedef struct pls_stored_packet {
     struct pls_stored_packet *next;

@@ -5,11 +5,11 @@
 #include "node/attach.h"
 
 /* What a process asks of the node without waiting. Each call numbers its request and sends it; the
- * answer comes out of pls_attach_poll() as PLS_EVENT_REPLY with that number. All of them:
- * Errors:  PLS_EFULL  too much waits for the node's socket, nothing was sent; PLS_ECLOSED  the node
- *          is gone; PLS_EINVAL, PLS_ETOOBIG  an argument breaks a limit; PLS_ENOMEM.
+ * answer comes out of pls_attach_poll() as PLS_EVENT_REPLY with that number.
+ * Errors:  of all: PLS_EFULL  too much waits for the node's socket, nothing was sent; PLS_ECLOSED
+ *          the node is gone; PLS_EINVAL, PLS_ETOOBIG  an argument breaks a limit; PLS_ENOMEM.
  * Owns:    borrows every argument for the call.
- * Threads: owner thread; never blocks. */
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 #define PLS_METADATA_BYTES_MAX 16384
 #define PLS_SPEC_BYTES_MAX (256u << 20)
@@ -75,11 +75,12 @@ PLS_MUST_USE pls_err pls_attach_name_unregister(pls_attach *attach, const char *
 PLS_MUST_USE pls_err pls_attach_name_find(pls_attach *attach, const char *name, size_t name_bytes,
                                           uint32_t wait_ms, uint32_t *request_out);
 
+#define PLS_ACTOR_REBUILDING 1u
+
 /* Where an actor lives now: its birthplace, or where it was rebuilt. A process asks this for an id
  * whose birthplace is dead, since it hears of ROUTEs only from its own ATTACH on. REPLY: `slot`,
  * `epoch`, `flags` PLS_ACTOR_REBUILDING while it lives nowhere but will (ROUTE or ACTOR_LOST
  * follows); PLS_EDEAD when its process is gone for good. */
-#define PLS_ACTOR_REBUILDING 1u
 PLS_MUST_USE pls_err pls_attach_actor_find(pls_attach *attach, uint64_t actor,
                                            uint32_t *request_out);
 

@@ -15,7 +15,8 @@
 #include <sys/types.h>
 
 /* One process at the other end of a control socket, from its connection to the last acknowledgement
- * of its death. Owner thread throughout; nothing here blocks. */
+ * of its death.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 typedef struct pls_node pls_node;
 typedef struct pls_worker pls_worker;
@@ -87,6 +88,7 @@ void pls_client_unlisted(pls_client *client);
 /* The client in (slot, epoch), or NULL. */
 pls_client *pls_client_find(pls_node *node, pls_client_key key);
 
+/* The key under which pls_client_find() finds it. */
 pls_client_key pls_client_key_of(const pls_client *client);
 
 /* Sends or queues; a client that reads nothing for too long is cut off. Errors end in its death, so

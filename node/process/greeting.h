@@ -4,9 +4,13 @@
 
 #include "node/process/client.h"
 
-/* Serving HELLO and ATTACH. Threads: owner thread; never blocks, for both. */
+/* How a process becomes one of the system.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
+/* Serves HELLO: who it is, and its slot. */
 void pls_greeting_hello(pls_client *client, pls_control_packet *packet);
+
+/* Serves ATTACH: its inbox; from then on it is one of the system. */
 void pls_greeting_attach(pls_client *client, pls_control_packet *packet);
 
 #endif

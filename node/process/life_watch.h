@@ -10,7 +10,8 @@
 
 /* A thread that sleeps on the life words of all attached processes, and tells the loop through an
  * eventfd which of them say that their process is ending, long before the pidfd can for a big one.
- * On a kernel before 5.16 nobody is watched, and the pidfd alone counts. */
+ * On a kernel before 5.16 nobody is watched, and the pidfd alone counts.
+ * Threads: the same for every function of this header: owner thread; never blocks, or a moment. */
 
 typedef struct pls_life_watch pls_life_watch;
 

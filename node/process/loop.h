@@ -10,7 +10,9 @@
 
 /* The node's one event loop: descriptors and alarms. With no alarm set it sleeps without limit, so
  * that an idle node costs nothing. All calls are for the owner thread.
- * Invariant: every watched descriptor is open; alarms form a heap ordered by `due_ns`. */
+ * Invariant: every watched descriptor is open; alarms form a heap ordered by `due_ns`.
+ * Threads: the same for every function of this header: owner thread; never blocks,
+ * unless said. */
 
 typedef struct pls_watch {
     int fd; /* -1: not watched */
@@ -29,6 +31,8 @@ typedef struct pls_loop pls_loop;
 
 /* Errors:  PLS_ENOMEM, PLS_EFDLIMIT, PLS_ESYS. Owns: gives the loop. */
 PLS_MUST_USE pls_err pls_loop_create(pls_loop **loop_out);
+
+/* Frees it; nothing is watched any more. NULL is accepted. */
 void pls_loop_destroy(pls_loop *loop);
 
 /* Watches `fd` for `events` (EPOLLIN, EPOLLOUT; a hang-up is always told).

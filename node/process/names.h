@@ -10,8 +10,8 @@
 
 /* The names of this node's actors: by name, by actor, and by the slot where the actor lives. Pure
  * bookkeeping, no I/O.
- * Invariant: every entry is in all three indexes; a name occurs once. All calls are for the owner
- * thread and never block. */
+ * Invariant: every entry is in all three indexes; a name occurs once.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 #define PLS_NAMES_MAX (1u << 20)
 
@@ -28,9 +28,13 @@ typedef struct pls_name {
     char bytes[];
 } pls_name;
 
-/* Units:   `seed` makes the hash unguessable.
- * Errors:  PLS_ENOMEM. Owns: gives the names. Threads: the same for every call: owner thread. */
+/* Makes an empty registry.
+ * Units:   `seed` makes the hash unguessable.
+ * Errors:  PLS_ENOMEM.
+ * Owns:    gives the names. */
 PLS_MUST_USE pls_err pls_names_create(uint64_t seed, pls_names **names_out);
+
+/* Frees it with all entries. NULL is accepted. */
 void pls_names_destroy(pls_names *names);
 
 /* Adds entry->name for entry->actor at (entry->slot, entry->epoch).
@@ -57,6 +61,7 @@ void pls_names_remove_actor(pls_names *names, uint64_t actor);
 /* All names of an actor now live elsewhere. */
 void pls_names_move_actor(pls_names *names, uint64_t actor, uint32_t slot, uint32_t epoch);
 
+/* How many names there are. */
 uint32_t pls_names_count(const pls_names *names);
 
 /* Bytes of all entries as pls_names_encode() writes them. */

@@ -14,9 +14,9 @@
 #include "node/process/restarts.h"
 #include "node/process/template.h"
 
-/* The state of the node process. One thread owns all of it; every function of this folder that
- * takes a node or a client is for that thread and never blocks, unless its header says otherwise.
- */
+/* The state of the node process, all of it owned by its one thread.
+ * Threads: the same for every function of this header: owner thread; never blocks,
+ * unless said. */
 
 /* A slot keeps its client until the client's death has been acknowledged by all. */
 typedef struct pls_slot {

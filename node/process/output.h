@@ -22,7 +22,8 @@
 typedef struct pls_output pls_output;
 
 /* Starts the thread. `plain`: no prefix.
- * Errors:  PLS_ENOMEM, PLS_EFDLIMIT, PLS_ESYS. Owns: gives the output. */
+ * Errors:  PLS_ENOMEM, PLS_EFDLIMIT, PLS_ESYS.
+ * Owns:    gives the output. Threads: owner thread; never blocks. */
 PLS_MUST_USE pls_err pls_output_create(bool plain, pls_output **output_out);
 
 /* Forwards what is still in the pipes, for `timeout_ms` at the most, and ends the thread; if the
@@ -43,7 +44,8 @@ PLS_MUST_USE pls_err pls_output_add(pls_output *output, int out_fd, int err_fd, 
 size_t pls_output_tail(pls_output *output, uint32_t source, char *text, size_t capacity);
 
 /* Forgets a source. What its pipes still hold is forwarded first; what children of the process hold
- * open is read no more. Threads: any thread; never blocks. */
+ * open is read no more.
+ * Threads: any thread; never blocks. */
 void pls_output_remove(pls_output *output, uint32_t source);
 
 /* A line of the node's own, to standard error. Threads: any thread; never blocks. */

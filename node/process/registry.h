@@ -4,12 +4,14 @@
 
 #include "node/process/client.h"
 
-/* Serving the requests about names, and the waits for them. Owner thread; nothing here blocks. */
+/* Serving the requests about names, and the waits for them.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 /* Waits for names at one node, and of one client. */
 #define PLS_NAME_WAITERS_MAX 65536
 #define PLS_NAME_WAITERS_PER_CLIENT_MAX 16384
 
+/* Each serves the request of its name. */
 void pls_registry_register(pls_client *client, pls_control_packet *packet);
 void pls_registry_unregister(pls_client *client, pls_control_packet *packet);
 void pls_registry_find(pls_client *client, pls_control_packet *packet);

@@ -10,7 +10,8 @@
 #include <stdint.h>
 
 /* Actors with a restart policy: where each lives, what it is rebuilt from, and how far its
- * rebuilding has come. Everything else lives at its birthplace for ever. */
+ * rebuilding has come. Everything else lives at its birthplace for ever.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 #define PLS_RESTARTS_MAX (1u << 20)
 

@@ -6,7 +6,8 @@
 
 #include <stdint.h>
 
-/* The payload segments that one process has registered: id to descriptor, in the order of ids. */
+/* The payload segments that one process has registered: id to descriptor, in the order of ids.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 /* Per process; with the descriptor limit of the node they are also bounded together. */
 #define PLS_SEGMENTS_MAX 65536

@@ -21,6 +21,7 @@ void pls_tail_add(pls_tail *tail, const char *line, size_t len);
 /* Joins the last lines that fit; the result is the length. */
 size_t pls_tail_text(const pls_tail *tail, char *text, size_t capacity);
 
+/* Frees all lines; it is empty then. */
 void pls_tail_fini(pls_tail *tail);
 
 #endif

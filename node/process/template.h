@@ -13,7 +13,9 @@
 #include <sys/types.h>
 
 /* The warm Python process from which workers are forked. It is a child of the node and dies with
- * it; its own death ends no worker, because those are adopted by the node. */
+ * it; its own death ends no worker, because those are adopted by the node.
+ * Threads: the same for every function of this header: owner thread; never blocks,
+ * but for the millisecond of a fork. */
 
 typedef enum pls_template_stage {
     PLS_TEMPLATE_OFF = 0,     /* none wanted, or it failed and is tried again when needed */

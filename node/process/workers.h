@@ -9,7 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Workers: which one takes the next actor, starting them, and ending them. */
+/* Workers: which one takes the next actor, starting them, and ending them.
+ * Threads: the same for every function of this header: owner thread; never blocks. */
 
 /* How a placement ends. */
 typedef struct pls_placed {

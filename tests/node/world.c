@@ -49,7 +49,8 @@ pls_node_options world_options(uint32_t workers)
     setenv("PULSING_STUB_WORKER", PLS_TEST_STUB_WORKER, 1);
     path[count++] = PLS_TEST_STUB_PACKAGE;
     snprintf(inherited, sizeof inherited, "%s", PLS_TEST_PYTHON_PATH);
-    for (char *at = strtok(inherited, ":"); at != NULL && count < 15; at = strtok(NULL, ":")) {
+    char *rest = inherited;
+    for (char *at = strsep(&rest, ":"); at != NULL && count < 15; at = strsep(&rest, ":")) {
         path[count++] = at;
     }
     path[count] = NULL;
