@@ -3,7 +3,7 @@
  * is handled where it lies, in the ring; else it is copied into the mailbox. Invariants: messages
  * of one sender start in order; no more than `concurrency_max` are being handled; for restartable
  * actors the start is recorded before the handler runs; every request is answered or counted. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 #include "base/mutant.h"

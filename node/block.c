@@ -2,7 +2,7 @@
 /* Large payloads as their readers hold them: a lease on another process's memory, or a hold on our
  * own when a process sends to itself. Any thread may let go of the last reference: a lease goes
  * back by itself, a hold waits on a list for the owner thread, which alone may touch the arena. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 

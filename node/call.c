@@ -2,7 +2,7 @@
 /* The table of what this process waits for: asks, streams that it reads, and streams that it
  * writes. An id is generation and index, so that a late answer to a call that is over finds
  * nothing. Every ask ends here exactly once. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 

@@ -2,7 +2,7 @@
 /* What a process does when the node says that another is dying or dead. First its last messages are
  * taken in, then everything that waits for it ends; memory is reused only after the kernel has
  * confirmed the death, which the directory line says. Doing it twice does no harm. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 /* Links to the other processes of the host: made on first use, one ring each way, and a queue in
  * private memory for what does not fit into the ring. Invariant: while a link's queue is not empty,
  * nothing newer enters its ring, so order per process is kept. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages that wait outside of a ring, and queues of them. A parcel owns its bytes, one hold on
  * its block, and one reference to its target; whoever takes it off a queue owns it. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One attachment from beginning to end: greeting, inbox, arena, the poll that takes in everything
  * that has come, and the end. Everything else of the runtime hangs off the struct made here. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 

@@ -3,7 +3,7 @@
  * the caller and published by one store. Everything else (no room, no credit, a restart under way,
  * a message to ourselves, a second message begun while the first is being written) goes through
  * private memory and a queue. Invariant: at most one reservation is open at a time. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 
@@ -235,7 +235,8 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
     pulsing_target *target = send->target;
     pls_err err = PLS_OK;
     if (target != NULL && target->restartable) {
-        err = pls_target_retain(p, target, send->call_id, send->base, len, flags, block);
+        pls_leaving leaving = {send->call_id, send->base, block, len, flags};
+        err = pls_target_retain(p, target, &leaving);
     }
     if (err == PLS_OK && block != NULL) {
         pls_descriptor descriptor;
@@ -352,14 +353,12 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
     pls_link *link = NULL;
     pls_err err = pls_link_get(p, target->slot, target->epoch, true, &link);
     if (err == PLS_OK && target->restartable) {
-        err = pls_target_retain(p, target, parcel->call_id, parcel->bytes, parcel->len,
-                                parcel->flags, parcel->block);
+        pls_leaving leaving = {parcel->call_id, parcel->bytes, parcel->block, parcel->len,
+                               parcel->flags};
+        err = pls_target_retain(p, target, &leaving);
     }
     if (err != PLS_OK) {
-        char text[PLS_TEXT_BYTES_MAX];
-        strncpy(text, pls_err_text(err), sizeof text - 1);
-        text[sizeof text - 1] = '\0';
-        pls_send_failed(p, parcel, PULSING_DIED, text);
+        pls_send_failed(p, parcel, PULSING_DIED, pls_err_text(err));
         return PLS_EFULL;
     }
     return pls_link_send(p, link, parcel);

@@ -4,7 +4,7 @@
  * what was sent until the receiver has recorded that it starts. Invariants: messages to a target
  * leave in the order in which they were begun; a copy is dropped only when the started word has
  * passed it, and goes again only after the death of whoever had it. */
-#include "node/runtime.h"
+#include "node/runtime_parts.h"
 
 #include "base/assert.h"
 
@@ -170,8 +170,7 @@ static uint64_t started_word(pulsing *p, const pulsing_target *target)
     return known ? pls_outbox_started_load(link->outbox, target->retain_index) : 0;
 }
 
-pls_err pls_target_retain(pulsing *p, pulsing_target *target, uint64_t call_id, uint8_t *bytes,
-                          uint32_t len, uint16_t flags, pls_block *block)
+pls_err pls_target_retain(pulsing *p, pulsing_target *target, const pls_leaving *leaving)
 {
     pls_link *link = &p->links[target->slot];
     if (!target->has_retain_index) {
@@ -183,20 +182,21 @@ pls_err pls_target_retain(pulsing *p, pulsing_target *target, uint64_t call_id, 
     }
     started_trim(p, target, started_word(p, target));
     pls_wire_request head;
-    memcpy(&head, bytes, sizeof head);
+    memcpy(&head, leaving->bytes, sizeof head);
     head.flags |= PLS_REQUEST_RETAINED;
     head.retain_index = target->retain_index;
     head.retain_seq = ++target->retain_seq;
-    memcpy(bytes, &head, sizeof head);
-    pls_parcel *copy = pls_parcel_new(bytes, len, PLS_WIRE_REQUEST, flags);
+    memcpy(leaving->bytes, &head, sizeof head);
+    pls_parcel *copy =
+        pls_parcel_new(leaving->bytes, leaving->len, PLS_WIRE_REQUEST, leaving->flags);
     if (copy == NULL) {
         return PLS_ENOMEM;
     }
     copy->retain_seq = head.retain_seq;
-    copy->call_id = call_id;
-    if (block != NULL) {
-        pls_arena_hold(p->arena, block);
-        copy->block = block;
+    copy->call_id = leaving->call_id;
+    if (leaving->block != NULL) {
+        pls_arena_hold(p->arena, leaving->block);
+        copy->block = leaving->block;
     }
     pls_parcels_push(&target->retained, copy);
     return PLS_OK;

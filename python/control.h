@@ -2,7 +2,7 @@
 #ifndef PLS_PYTHON_CONTROL_H
 #define PLS_PYTHON_CONTROL_H
 
-#include "python/core.h"
+#include "python/core_parts.h"
 
 /* Requests to the node, as methods of Runtime; the table is spliced into the type's own. */
 PyObject *core_control_place(PyObject *self, PyObject *args);

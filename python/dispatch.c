@@ -2,7 +2,7 @@
 /* From a message to a method and back: a plain method is called where its message lies in the ring
  * and answered at once; a coroutine becomes a task whose end answers; a generator becomes a stream.
  * These are the runtime's callbacks; none of them lets a Python exception out. */
-#include "python/core.h"
+#include "python/core_parts.h"
 #include "python/codec_internal.h"
 
 #include <string.h>

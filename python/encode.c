@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From Python objects into messages and back: the codec writes straight into the receiver's ring;
  * what is too large for that is copied once into a block of shared memory. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #include <string.h>
 
@@ -68,7 +68,7 @@ static int sink_send(core_runtime *rt, pulsing_send *send, pls_sink *sink, int w
 
 static void sink_open(core_runtime *rt, pulsing_send *send, pls_sink *sink)
 {
-    pls_sink_init(sink, send->at, send->capacity, PLS_CODEC_ALLOW_PICKLE, rt, NULL, NULL);
+    pls_sink_init(sink, send->at, send->capacity, PLS_CODEC_ALLOW_PICKLE, rt);
 }
 
 int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object)

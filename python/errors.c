@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The only place where an error of the engine becomes a Python exception. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #include <string.h>
 

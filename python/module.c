@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pulsing._core: the extension module. Everything that lives as long as the module is in its state:
  * types, the codec, exception classes, interned names. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #include "node/launch.h"
 #include "node/attach.h"
@@ -227,7 +227,7 @@ static PyObject *core_encode(PyObject *module, PyObject *args)
     }
     pls_sink sink;
     pls_sink_init(&sink, NULL, 0, PLS_CODEC_ALLOW_PICKLE | PLS_CODEC_NO_BUFFERS,
-                  runtime == Py_None ? NULL : runtime, NULL, NULL);
+                  runtime == Py_None ? NULL : runtime);
     PyObject *bytes = NULL;
     if (pls_codec_encode(&state->codec, object, &sink) == 0) {
         bytes =
@@ -401,6 +401,7 @@ static int module_clear(PyObject *module)
 static void module_free(void *module)
 {
     module_clear(module);
+    pls_codec_fini(&core_state_of(module)->codec);
 }
 
 static PyModuleDef_Slot module_slots[] = {

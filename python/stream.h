@@ -2,7 +2,7 @@
 #ifndef PLS_PYTHON_STREAM_H
 #define PLS_PYTHON_STREAM_H
 
-#include "python/core.h"
+#include "python/core_parts.h"
 
 /* The two ends of a stream. A writer has credit for as many items as its reader has room for; what
  * it may not send yet waits in its queue, already encoded. A reader gives room back in halves. */

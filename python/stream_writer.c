@@ -126,8 +126,7 @@ static int queue_put(core_writer *writer, PyObject *item)
         return -1;
     }
     pls_sink sink;
-    pls_sink_init(&sink, NULL, 0, PLS_CODEC_ALLOW_PICKLE | PLS_CODEC_NO_BUFFERS, writer->rt, NULL,
-                  NULL);
+    pls_sink_init(&sink, NULL, 0, PLS_CODEC_ALLOW_PICKLE | PLS_CODEC_NO_BUFFERS, writer->rt);
     PyObject *bytes = NULL;
     if (pls_codec_encode(&writer->state->codec, item, &sink) == 0) {
         bytes =

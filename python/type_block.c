@@ -2,7 +2,7 @@
 /* A received large payload as Python sees it: a read-only buffer over shared memory. It goes back
  * to its owner when the last Python object that looks into it dies: in dealloc, not when its
  * exports end, because numpy keeps only a reference to what it was made from. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 typedef struct core_block {
     PyObject_HEAD pulsing_block *block;

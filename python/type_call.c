@@ -3,7 +3,7 @@
  * is made. Awaiting it first looks at the ring for a moment, and only then sleeps on a future of
  * the loop. Invariant: a pending call is known to the runtime's table, which owns one reference;
  * when the answer comes, or the death of whom it waits for, core_call_finish() is called once. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #define TURN_NS 1000000 /* a task whose awaits never suspend gives the loop a turn this often */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An actor hosted in this process, as Python handles it: the object, its endpoints, its context,
  * and a handle on its mailbox. Made by Runtime.host(). */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 static pulsing *cell_runtime(core_cell *cell)
 {

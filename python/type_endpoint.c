@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One method of a ref. Calling it sends the request at once, so that calls keep the order in which
  * they are made, and gives a Call; its `tell` sends without wanting an answer. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 /* What a message carries of the handler that sends it: identity, chain, the time that is left. */
 static void call_describe(core_runtime *rt, pulsing_call *call, double timeout)

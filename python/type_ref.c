@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A ref: an actor's address bound to this process's runtime. Its methods are Endpoints, made once
  * per ref and name; calling one encodes the arguments into the receiver's ring and gives a Call. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -9,9 +9,6 @@
 
 #include <unistd.h>
 
-#define POLL_BURST_MAX 256
-#define HOOK_SLICE_NS 1000000 /* the loop's own timers and tasks get a turn this often */
-
 int core_check_use(core_runtime *rt)
 {
     if (rt->p == NULL || rt->closed) {
@@ -34,131 +31,9 @@ int core_check_use(core_runtime *rt)
     return 0;
 }
 
-void core_schedule_wake(core_runtime *rt)
-{
-    if (rt->hooked || rt->loop == NULL || rt->wake_scheduled) {
-        return;
-    }
-    PyObject *handle = PyObject_CallOneArg(rt->call_soon, rt->on_wake);
-    if (handle == NULL) {
-        PyErr_Clear(); /* the loop is closed; nobody waits any more */
-        return;
-    }
-    Py_DECREF(handle);
-    rt->wake_scheduled = true;
-}
-
-static void on_wake(void *context)
-{
-    core_schedule_wake(context);
-}
-
-static void on_wake_after(void *context, int64_t ns)
-{
-    core_runtime *rt = context;
-    rt->wake_by_ns = pulsing_now_ns() + ns;
-    if (rt->loop == NULL || rt->hooked) {
-        return; /* whoever sleeps bounds its sleep by wake_by_ns */
-    }
-    PyObject *handle = PyObject_CallFunction(rt->call_later, "dO", (double)ns / 1e9, rt->on_wake);
-    if (handle == NULL) {
-        PyErr_Clear(); /* the loop is closed; nobody waits any more */
-    }
-    Py_XDECREF(handle);
-}
-
-static void arm_or_wake(core_runtime *rt)
-{
-    if (rt->hooked || rt->p == NULL || rt->armed) {
-        return;
-    }
-    if (pulsing_arm(rt->p)) {
-        rt->armed = true;
-    } else {
-        core_schedule_wake(rt);
-    }
-}
-
-static PyObject *turn(core_runtime *rt, bool readable)
-{
-    if (rt->p == NULL || pulsing_forked(rt->p)) {
-        Py_RETURN_NONE;
-    }
-    rt->last_turn_ns = pulsing_now_ns();
-    if (rt->armed || readable) {
-        pulsing_disarm(rt->p, readable);
-        rt->armed = false;
-    }
-    pulsing_poll(rt->p, POLL_BURST_MAX, false);
-    arm_or_wake(rt);
-    Py_RETURN_NONE;
-}
-
-static PyObject *runtime_on_event(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return turn((core_runtime *)self, true);
-}
-
-static PyObject *runtime_on_wake(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    ((core_runtime *)self)->wake_scheduled = false;
-    return turn((core_runtime *)self, false);
-}
-
-static PyObject *runtime_on_arm(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    ((core_runtime *)self)->arm_scheduled = false;
-    return turn((core_runtime *)self, false);
-}
-
 static PyObject *runtime_on_control(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     return core_control_poll((core_runtime *)self);
-}
-
-/* A worker's selector calls this before it sleeps: handles messages, looks for more, and returns
- * how long the loop may sleep: 0 when it has something to do. */
-static PyObject *runtime_before_sleep(PyObject *self, PyObject *timeout)
-{
-    core_runtime *rt = (core_runtime *)self;
-    if (rt->p == NULL || pulsing_forked(rt->p)) {
-        return Py_NewRef(timeout);
-    }
-    double seconds = timeout == Py_None ? 1 : PyFloat_AsDouble(timeout);
-    if (seconds == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    int64_t begin = pulsing_now_ns();
-    int64_t end =
-        begin + (seconds * 1e9 < HOOK_SLICE_NS ? (int64_t)(seconds * 1e9) : HOOK_SLICE_NS);
-    pulsing_disarm(rt->p, false);
-    for (;;) {
-        pulsing_poll(rt->p, POLL_BURST_MAX, false);
-        Py_ssize_t ready = PyObject_Size(rt->ready);
-        int64_t now = pulsing_now_ns();
-        if (ready != 0 || now >= end) {
-            if (ready == 0 && seconds > 0 && !pulsing_ready(rt->p) && pulsing_arm(rt->p)) {
-                break;
-            }
-            return ready < 0 ? NULL : PyLong_FromLong(0);
-        }
-        if (pulsing_ready(rt->p) || core_look_once(rt, end - now)) {
-            continue;
-        }
-        if (pulsing_arm(rt->p)) {
-            break;
-        }
-    }
-    if (timeout == Py_None && rt->wake_by_ns == 0) {
-        Py_RETURN_NONE;
-    }
-    double left = seconds - (double)(pulsing_now_ns() - begin) / 1e9;
-    if (rt->wake_by_ns != 0) {
-        double wake = (double)(rt->wake_by_ns - pulsing_now_ns()) / 1e9;
-        rt->wake_by_ns = 0;
-        left = wake < left ? wake : left;
-    }
-    return PyFloat_FromDouble(left > 0 ? left : 0);
 }
 
 static int bind_loop(core_runtime *rt, PyObject *loop)
@@ -198,8 +73,8 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .stream_room = core_on_stream_room,
                       .stream_open = core_on_stream_open,
                       .drained = core_on_drained,
-                      .wake = on_wake,
-                      .wake_after = on_wake_after},
+                      .wake = core_loop_wake,
+                      .wake_after = core_loop_wake_after},
     };
     pls_err err = PLS_OK;
     Py_BEGIN_ALLOW_THREADS err = pulsing_open(&options, &rt->p, trouble);
@@ -260,7 +135,7 @@ static PyObject *runtime_start(PyObject *self, PyObject *args)
     Py_XSETREF(rt->host, Py_NewRef(host));
     Py_XSETREF(rt->system, Py_NewRef(system));
     if (rt->loop != NULL) {
-        arm_or_wake(rt);
+        core_loop_arm(rt);
     }
     Py_RETURN_NONE;
 }
@@ -375,16 +250,6 @@ static PyObject *runtime_route(PyObject *self, PyObject *args)
         return NULL;
     }
     pulsing_target_move(rt->p, id, slot, epoch);
-    Py_RETURN_NONE;
-}
-
-/* A worker's eventfd was readable: its selector has returned, and takes messages in next time. */
-static PyObject *runtime_drain_event(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    core_runtime *rt = (core_runtime *)self;
-    if (rt->p != NULL && !pulsing_forked(rt->p)) {
-        pulsing_disarm(rt->p, true);
-    }
     Py_RETURN_NONE;
 }
 
@@ -584,18 +449,18 @@ static void runtime_dealloc(PyObject *self)
 
 static PyMethodDef runtime_methods[] = {
     {"start", runtime_start, METH_VARARGS, "start(host, system): begin to take in messages."},
-    {"on_event", runtime_on_event, METH_NOARGS, "The eventfd is readable."},
-    {"on_wake", runtime_on_wake, METH_NOARGS, "Something for this process itself is queued."},
-    {"on_arm", runtime_on_arm, METH_NOARGS, "The loop has turned."},
+    {"on_event", core_loop_on_event, METH_NOARGS, "The eventfd is readable."},
+    {"on_wake", core_loop_on_wake, METH_NOARGS, "Something for this process itself is queued."},
+    {"on_arm", core_loop_on_arm, METH_NOARGS, "The loop has turned."},
     {"on_control", runtime_on_control, METH_NOARGS,
      "The control socket is ready; true: also ask for writability."},
-    {"before_sleep", runtime_before_sleep, METH_O, "For a selector: seconds that it may sleep."},
+    {"before_sleep", core_loop_before_sleep, METH_O, "For a selector: seconds that it may sleep."},
     {"host", (PyCFunction)(void (*)(void))runtime_host, METH_VARARGS | METH_KEYWORDS,
      "Host an actor; gives its Cell."},
     {"ref", runtime_ref, METH_VARARGS, "ref(id, window, restartable, name, class_name)"},
     {"death", runtime_death, METH_VARARGS, "death(slot, epoch): how a process ended, in words."},
     {"route", runtime_route, METH_VARARGS, "route(id, slot, epoch): where an actor lives now."},
-    {"drain_event", runtime_drain_event, METH_NOARGS, "A worker's eventfd is readable."},
+    {"drain_event", core_loop_drain_event, METH_NOARGS, "A worker's eventfd is readable."},
     {"fail", runtime_fail, METH_O, "End all calls with SystemClosed and this text."},
     {"close", runtime_close, METH_NOARGS, "Detach."},
     {"directory", runtime_directory, METH_NOARGS,

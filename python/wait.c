@@ -3,7 +3,7 @@
  * ready, if the processes awake do not outnumber the cores, and if its budget of fruitless looking
  * (a share of elapsed time) allows. In the blocking form one thread waits for all of them, and
  * hands that over when its own answer has come. */
-#include "python/core.h"
+#include "python/core_parts.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -90,8 +90,6 @@ bool core_look(core_runtime *rt)
     /* Inside of a task: handlers start in the loop, not in here. */
     return pulsing_poll(rt->p, POLL_BURST_MAX, true) > 0;
 }
-
-/* ---- the blocking form: one leader waits, the others are woken by it */
 
 void core_call_unpark(core_call *call)
 {

@@ -24,7 +24,7 @@ from typing import Any
 
 import cloudpickle
 
-from pulsing._pickling import _PROTOCOL, _module_by_value, _Reducers
+from pulsing._pickling import PROTOCOL, Reducers, module_by_value
 
 _KEY_BYTES = 16
 
@@ -49,15 +49,27 @@ class _Bundle:
     def __init__(self, data: bytes, cls: type) -> None:
         self.data = data
         self.cls = cls  # keeps the class while the bundle is kept
-        self.classes: list[tuple[type, tuple[Any, ...]]] = []
-        self.globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._classes: list[tuple[type, list[int]]] = []
+        self._scopes: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self._kept: list[Any] = []  # so that the numbers stay theirs
+
+    def note_class(self, cls: type) -> None:
+        values = list(vars(cls).values())
+        self._kept.append(values)
+        self._classes.append((cls, list(map(id, values))))
+
+    def note_global(self, scope: dict[str, Any], name: str) -> None:
+        self._scopes.setdefault(id(scope), (scope, {}))[1][name] = scope[name]
 
     def is_fresh(self) -> bool:
-        for cls, values in self.classes:
-            now = tuple(vars(cls).values())
-            if len(now) != len(values) or any(a is not b for a, b in zip(now, values, strict=True)):
+        for cls, numbers in self._classes:
+            if list(map(id, vars(cls).values())) != numbers:
                 return False
-        return all(scope.get(name, _MISSING) is value for scope, name, value in self.globals)
+        for scope, noted in self._scopes.values():
+            for name, value in noted.items():
+                if scope.get(name, _MISSING) is not value:
+                    return False
+        return True
 
 
 def _register(cls: type, key: bytes) -> None:
@@ -129,7 +141,7 @@ def finish_class(cls: type, state: tuple[Callable[..., Any], Any]) -> None:
 # -- picklers --------------------------------------------------------------------------------------
 
 
-class _CodePickler(_Reducers, cloudpickle.Pickler):  # type: ignore[misc]
+class _CodePickler(Reducers, cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, types.FunctionType)):
             self.see_module(obj)
@@ -143,7 +155,7 @@ class _CodePickler(_Reducers, cloudpickle.Pickler):  # type: ignore[misc]
     def see_module(self, obj: Any) -> None:
         """cloudpickle takes what is in sys.modules for importable; the other process lacks it."""
         name: Any = getattr(obj, "__module__", None)
-        if name != "__main__" and _module_by_value(name):
+        if name != "__main__" and module_by_value(name):
             module = sys.modules[name]
             if name not in cloudpickle.list_registry_pickle_by_value():
                 cloudpickle.register_pickle_by_value(module)
@@ -159,21 +171,30 @@ class ValuePickler(_CodePickler):
     """For messages: a by-value class is its key and its bundle."""
 
     def reduce_class(self, cls: type) -> Any:
-        entry = _keys.get(id(cls))
-        if entry is not None and entry[0]() is cls:
-            with _lock:
-                bundle = _bundles.get(entry[1])
-                if bundle is not None and bundle.is_fresh():
-                    _bundles.move_to_end(entry[1])
-                    return load_class, (entry[1], bundle.data)
-        reduced = cloudpickle.Pickler.reducer_override(self, cls)
-        if not (isinstance(reduced, tuple) and len(reduced) == 6):
-            return reduced
+        return reduce_class(cls, self.specials, self.dump_special)
+
+
+def reduce_class(cls: type, specials: tuple[type, ...], dump_special: Any) -> Any:
+    """The key and the bundle of a class; NotImplemented for one that can be imported after all."""
+    entry = _keys.get(id(cls))
+    if entry is not None and entry[0]() is cls:
         with _lock:
-            key = _key_of(cls)
-            bundle = _BundlePickler.pack(cls, self.specials, self.dump_special)
-            _keep_bundle(key, bundle)
-        return load_class, (key, bundle.data)
+            bundle = _bundles.get(entry[1])
+            if bundle is not None and bundle.is_fresh():
+                _bundles.move_to_end(entry[1])
+                return load_class, (entry[1], bundle.data)
+    with _lock:
+        bundle = _BundlePickler.pack(cls, specials, dump_special)
+        if not isinstance(bundle, _Bundle):
+            return bundle
+        key = _key_of(cls)
+        _keep_bundle(key, bundle)
+    return load_class, (key, bundle.data)
+
+
+def _is_by_value(reduced: Any) -> bool:
+    """Whether cloudpickle takes the class apart, rather than naming it in some way."""
+    return isinstance(reduced, tuple) and len(reduced) == 6
 
 
 class _BundlePickler(_CodePickler):
@@ -182,33 +203,38 @@ class _BundlePickler(_CodePickler):
     bundle: _Bundle
 
     @classmethod
-    def pack(cls, subject: type, specials: tuple[type, ...], dump_special: Any) -> _Bundle:
+    def pack(cls, subject: type, specials: tuple[type, ...], dump_special: Any) -> Any:
+        """The bundle of a class; or, for one that does not travel by value, its reduction."""
         file = BytesIO()
-        pickler = cls(file, _PROTOCOL)
+        pickler = cls(file, PROTOCOL)
         pickler.specials = specials
         pickler.dump_special = dump_special
         pickler.bundle = _Bundle(b"", subject)
+        pickler.see_module(subject)
+        reduced = cloudpickle.Pickler.reducer_override(pickler, subject)
+        if not _is_by_value(reduced):
+            return reduced
         pickler.dump(subject)
         pickler.bundle.data = file.getvalue()
         return pickler.bundle
 
     def reduce_class(self, cls: type) -> Any:
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
-        if not (isinstance(reduced, tuple) and len(reduced) == 6):
+        if not _is_by_value(reduced):
             return reduced
         make, args, state, _, _, setter = reduced
-        self.bundle.classes.append((cls, tuple(vars(cls).values())))
+        self.bundle.note_class(cls)
         return build_class, (_key_of(cls), make, args), (setter, state), None, None, finish_class
 
     def see_function(self, function: types.FunctionType) -> None:
         """Notes the globals that cloudpickle is about to pick up."""
         scope = function.__globals__
-        if not _module_by_value(function.__module__) and "<locals>" not in function.__qualname__:
+        if not module_by_value(function.__module__) and "<locals>" not in function.__qualname__:
             return
         codes = [function.__code__]
         while codes:
             code = codes.pop()
             for name in code.co_names:
                 if name in scope:
-                    self.bundle.globals.append((scope, name, scope[name]))
+                    self.bundle.note_global(scope, name)
             codes.extend(const for const in code.co_consts if isinstance(const, types.CodeType))

@@ -97,22 +97,31 @@ def reduce_exception(error: BaseException) -> Any:
     return _rebuild_exception, (kind, args, error.args, state)
 
 
+def _name_of(kind: type) -> str | None:
+    module = kind.__module__
+    if module in _NAMED_MODULES and getattr(sys.modules[module], kind.__name__, None) is kind:
+        return f"{module}:{kind.__name__}"
+    return None
+
+
 def _pack_parts(error: BaseException) -> Any:
     kind = type(error)
     if not isinstance(error, Exception) or isinstance(error, _NOT_RAISED):
         return None
-    if _custom_reduction(kind):
+    name = _name_of(kind)
+    custom = _custom_reduction(kind)
+    if custom and name is None:
         copy = pickle.loads(dumps_by_value(error))
         return (error,) if _same_exception(copy, error) else None
     args, state = _exception_state(error)
-    if not _same_exception(_rebuild_exception(kind, args, error.args, state), error):
+    own_args = error.args
+    if custom:
+        # One of ours, which says what its text is for another process.
+        args = own_args = error.__reduce__()[1]  # type: ignore[assignment]
+        state = {}
+    if not _same_exception(_rebuild_exception(kind, args, own_args, state), error):
         return None
-    named = (
-        kind.__module__ in _NAMED_MODULES
-        and getattr(sys.modules[kind.__module__], kind.__name__, None) is kind
-    )
-    name: Any = f"{kind.__module__}:{kind.__name__}" if named else kind
-    return (name, args, None if args == error.args else error.args, state)
+    return (name or kind, args, None if args == own_args else own_args, state)
 
 
 def _text_of(error: BaseException) -> str:

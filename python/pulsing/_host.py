@@ -37,10 +37,10 @@ def class_payload(cls: type) -> Any:
 
 
 def _importable(cls: type) -> bool:
-    from ._pickling import _module_by_value
+    from ._pickling import module_by_value
 
     found: Any = sys.modules.get(cls.__module__)
-    if found is None or _module_by_value(cls.__module__):
+    if found is None or module_by_value(cls.__module__):
         return False
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)

@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_PROTOCOL = 5
+PROTOCOL = 5
 
 _RECURSION_LIMIT = 6000
 
@@ -32,7 +32,7 @@ def codec_error(text: str) -> Exception:
     return CodecError(text)
 
 
-def _iscodec_error(error: BaseException) -> bool:
+def is_codec_error(error: BaseException) -> bool:
     from pulsing._errors import CodecError
 
     return isinstance(error, CodecError)
@@ -92,7 +92,7 @@ def _find_spec(name: str) -> Any:
     parent, _, _ = name.rpartition(".")
     path = None
     if parent:
-        if _module_by_value(parent):
+        if module_by_value(parent):
             return None
         path = getattr(sys.modules.get(parent), "__path__", None)
         if path is None:
@@ -105,7 +105,7 @@ def _find_spec(name: str) -> Any:
     return None
 
 
-def _module_by_value(name: Any) -> bool:
+def module_by_value(name: Any) -> bool:
     """Whether another process could not import the module that this one has."""
     if not isinstance(name, str):
         return False
@@ -167,7 +167,9 @@ def _load_tensor(data: Any, dtype: str, shape: tuple[int, ...], requires_grad: b
     return tensor.requires_grad_() if requires_grad else tensor
 
 
-def _reduce_tensor(torch: Any, tensor: Any) -> Any:
+def _reduce_tensor(tensor: Any) -> Any:
+    import torch
+
     if tensor.device.type != "cpu":
         raise codec_error(
             f"a tensor on device '{tensor.device}' cannot be sent: send tensor.cpu(), "
@@ -190,41 +192,78 @@ def _reduce_tensor(torch: Any, tensor: Any) -> Any:
     )
 
 
-class _Reducers:
-    """Mixed into both picklers; `reducer_override` runs for everything but exact builtin types."""
+def _refuse_file(file: Any) -> Any:
+    raise TypeError(f"cannot pickle '{type_name(type(file))}' object")
+
+
+def _reduce_error(error: BaseException) -> Any:
+    from pulsing._exceptions import reduce_exception
+
+    return reduce_exception(error)
+
+
+# What a type's objects are reduced by; None: by themselves. A cache, emptied when it is full.
+_handlers: dict[type, Callable[[Any], Any] | None] = {}
+_HANDLERS_MAX = 4096
+
+
+def _find_handler(kind: type) -> Callable[[Any], Any] | None:
+    handler: Callable[[Any], Any] | None = None
+    if kind is memoryview:
+        handler = _reduce_memoryview
+    elif issubclass(kind, BaseException):
+        handler = _reduce_error
+    elif issubclass(kind, _OPEN_FILES) and not issubclass(kind, io.BytesIO):
+        handler = _refuse_file
+    elif kind.__module__ == "torch" and kind.__name__ == "Tensor":
+        handler = _reduce_tensor
+    if len(_handlers) >= _HANDLERS_MAX:
+        _handlers.clear()
+    _handlers[kind] = handler
+    return handler
+
+
+_module_by_value = module_by_value
+
+
+class Reducers:
+    """Mixed into every pickler; `reducer_override` runs for all but objects of exact builtin types,
+    classes and functions among them."""
 
     specials: tuple[type, ...]
     dump_special: Callable[[Any], bytes]
 
     def common(self, obj: Any) -> Any:
         kind = type(obj)
+        try:
+            handler = _handlers[kind]
+        except KeyError:
+            handler = _find_handler(kind)
+        if handler is not None:
+            return handler(obj)
         if kind in self.specials:
             return _load_special, (self.dump_special(obj),)
-        if kind is memoryview:
-            return _reduce_memoryview(obj)
-        if isinstance(obj, BaseException):
-            from pulsing._exceptions import reduce_exception
-
-            return reduce_exception(obj)
-        if isinstance(obj, _OPEN_FILES) and kind is not io.BytesIO:
-            raise TypeError(f"cannot pickle '{type_name(kind)}' object")
-        torch = sys.modules.get("torch")
-        if torch is not None and kind is getattr(torch, "Tensor", None):
-            return _reduce_tensor(torch, obj)
         return NotImplemented
 
 
 class _NeedsValue(Exception):
-    """The plain pickler met code that the other side cannot import."""
+    """The plain pickler met a function that the other side cannot import."""
 
 
-class _PlainPickler(_Reducers, pickle.Pickler):
+class _PlainPickler(Reducers, pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, (type, types.FunctionType)):
-            if _module_by_value(getattr(obj, "__module__", None)) or "<locals>" in obj.__qualname__:
-                raise _NeedsValue
+        is_class = isinstance(obj, type)
+        if not is_class and type(obj) is not types.FunctionType:
+            return self.common(obj)
+        if not module_by_value(getattr(obj, "__module__", None)) and (
+            "<locals>" not in obj.__qualname__
+        ):
             return NotImplemented
-        return self.common(obj)
+        if not is_class:
+            raise _NeedsValue
+        from pulsing._by_value import reduce_class
+
+        return reduce_class(obj, self.specials, self.dump_special)
 
 
 def _value_pickler_class() -> Any:
@@ -234,10 +273,10 @@ def _value_pickler_class() -> Any:
 
 
 def _run(
-    kind: Any, obj: Any, buffers: list[Any], specials: tuple[type, ...], dump_special: Any
+    kind: Any, obj: Any, buffers: list[Any] | None, specials: tuple[type, ...], dump_special: Any
 ) -> bytes:
     file = io.BytesIO()
-    pickler = kind(file, _PROTOCOL, buffer_callback=buffers.append)
+    pickler = kind(file, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
     pickler.specials = specials
     pickler.dump_special = dump_special
     pickler.dump(obj)
@@ -246,11 +285,7 @@ def _run(
 
 def dumps_by_value(obj: Any) -> bytes:
     """One pickle with everything in it."""
-    file = io.BytesIO()
-    pickler = _value_pickler_class()(file, _PROTOCOL)
-    pickler.specials = ()
-    pickler.dump(obj)
-    return file.getvalue()
+    return _run(_value_pickler_class(), obj, None, (), repr)
 
 
 def dumps(
@@ -264,8 +299,8 @@ def dumps(
     if not allow_pickle:
         raise codec_error(
             f"an object of type '{type_name(type(obj))}' can only be sent as a pickle, which "
-            "nodes without a cluster key refuse: set one with SystemConfig.with_cluster_key(...), or "
-            "send plain values and arrays"
+            "nodes without a cluster key refuse: set one with "
+            "SystemConfig.with_cluster_key(...), or send plain values and arrays"
         )
     try:
         return _dump(obj, buffers, specials, dump_special)
@@ -282,15 +317,14 @@ def dumps(
 
 def _dump(obj: Any, buffers: list[Any], specials: tuple[type, ...], dump_special: Any) -> bytes:
     buffers.clear()
-    if not _module_by_value(getattr(type(obj), "__module__", None)):
-        try:
-            return _run(_PlainPickler, obj, buffers, specials, dump_special)
-        except RecursionError:
+    try:
+        return _run(_PlainPickler, obj, buffers, specials, dump_special)
+    except RecursionError:
+        raise
+    except Exception as error:
+        if is_codec_error(error):
             raise
-        except Exception as error:
-            if _iscodec_error(error):
-                raise
-        buffers.clear()
+    buffers.clear()
     # Code that has to travel, or what cloudpickle alone knows how to pickle.
     try:
         return _run(_value_pickler_class(), obj, buffers, specials, dump_special)
@@ -300,7 +334,7 @@ def _dump(obj: Any, buffers: list[Any], specials: tuple[type, ...], dump_special
         # cloudpickle dresses up a RecursionError as a PicklingError.
         if isinstance(error.__cause__, RecursionError):
             raise error.__cause__ from None
-        if _iscodec_error(error):
+        if is_codec_error(error):
             raise
         raise _refusal(obj, error) from error
 
@@ -329,7 +363,7 @@ def loads(data: Any, buffers: list[Any], load_special: Callable[[bytes], Any]) -
             "in every process"
         ) from error
     except Exception as error:
-        if _iscodec_error(error):
+        if is_codec_error(error):
             raise
         raise codec_error(
             f"an object that arrived cannot be rebuilt here: {type(error).__name__}: {error}"

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_PYTHON_CORE_PARTS_H
+#define PLS_PYTHON_CORE_PARTS_H
+
+#include "python/core.h"
+
+/* What the extension's files call of each other.
+ * Threads: whoever holds the GIL; never blocks but where it says; the same for every function of
+ * this header. */
+
+/* module.c */
+core_state *core_state_of(PyObject *module);
+core_state *core_state_of_type(PyTypeObject *type);
+
+extern PyType_Spec core_runtime_spec;
+extern PyType_Spec core_ref_spec;
+extern PyType_Spec core_endpoint_spec;
+extern PyType_Spec core_call_spec;
+extern PyType_Spec core_done_spec;
+extern PyType_Spec core_block_spec;
+extern PyType_Spec core_cell_spec;
+extern PyType_Spec core_invocation_spec;
+extern PyType_Spec core_writer_spec;
+extern PyType_Spec core_reader_spec;
+extern PyType_Spec core_pump_spec;
+
+/* errors.c: sets the exception for an error of the runtime. Returns -1. */
+int core_fail(core_state *state, pls_err err, const char *what);
+int core_fail_target(core_state *state, pls_err err, core_ref *ref);
+/* The exception object for a reply that is not PULSING_OK: a new reference, or NULL. */
+PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
+                               PyObject *label);
+PyObject *core_exception(core_state *state, core_error error, const char *format, ...);
+/* What people call a ref: its class, and its name or id. */
+PyObject *core_ref_words(core_ref *ref);
+
+/* encode.c: payloads out. `send` is begun; on an exception it is aborted. */
+int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object);
+int core_send_exception(core_runtime *rt, pulsing_send *send, PyObject *exception);
+/* Returns 1 if the message waits for its turn, 0 if it has left, -1 with an exception. */
+int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, size_t arg_count,
+                   PyObject *kwnames);
+int core_reply_object(core_runtime *rt, const pulsing_origin *origin, PyObject *object);
+/* Answers with the set exception, and clears it. */
+void core_reply_raised(core_runtime *rt, const pulsing_origin *origin);
+void core_reply_text(core_runtime *rt, const pulsing_origin *origin, pulsing_status status,
+                     const char *text);
+/* Payloads in: a source over a message. `block_out` is to be released with Py_XDECREF(). */
+int core_source(core_runtime *rt, const pulsing_message *message, pls_source *source,
+                PyObject **block_out);
+
+/* type_block.c */
+PyObject *core_block_new(core_state *state, pulsing_block *block);
+
+/* type_call.c */
+core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label);
+void core_call_finish(core_call *call, PyObject *result, PyObject *exception);
+PyObject *core_call_take(core_call *call);
+bool core_loop_turn_due(core_runtime *rt);
+
+/* loop.c: the loop's callbacks. */
+PyObject *core_loop_on_event(PyObject *self, PyObject *ignored);
+PyObject *core_loop_on_wake(PyObject *self, PyObject *ignored);
+PyObject *core_loop_on_arm(PyObject *self, PyObject *ignored);
+PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout);
+PyObject *core_loop_drain_event(PyObject *self, PyObject *ignored);
+void core_loop_wake(void *context);
+void core_loop_wake_after(void *context, int64_t ns);
+void core_loop_arm(core_runtime *rt);
+
+/* wait.c: looking before sleeping, and the blocking form. */
+bool core_look(core_runtime *rt);
+bool core_look_once(core_runtime *rt, int64_t ns_max);
+PyObject *core_call_wait(core_call *call);
+void core_call_unpark(core_call *call);
+
+/* type_runtime.c */
+int core_check_use(core_runtime *rt);
+void core_schedule_wake(core_runtime *rt);
+
+/* dispatch.c: callbacks of the runtime. */
+pulsing_taken core_on_request(void *context, void *user, const pulsing_message *message);
+void core_on_reply(void *context, void *user, const pulsing_message *message);
+void core_on_sent(void *context, void *user, pls_err err);
+void core_on_cancel(void *context, void *user, const pulsing_origin *origin);
+void core_on_drained(void *context, void *user);
+core_frame *core_current_frame(core_runtime *rt);
+
+/* type_stream.c */
+void core_on_stream_item(void *context, void *user, const pulsing_message *message);
+void core_on_stream_room(void *context, void *user, uint64_t items);
+void core_on_stream_open(void *context, void *user, const pulsing_origin *reader);
+/* Answers a request with the stream that a handler returned; 0, or -1 with an exception. */
+int core_stream_answer(core_runtime *rt, const core_frame *frame, PyObject *result);
+bool core_is_stream(core_state *state, PyObject *result);
+PyObject *core_stream_received(core_runtime *rt, core_call *call, const pulsing_message *message);
+int core_streams_register(core_state *state);
+void core_reader_reply(core_runtime *rt, void *user, const pulsing_message *message);
+
+/* type_ref.c */
+PyObject *core_ref_new(core_runtime *rt, uint64_t actor_id, uint32_t window, bool restartable,
+                       PyObject *name, PyObject *class_name);
+int core_refs_register(core_state *state);
+PyObject *core_endpoint_new(core_ref *ref, PyObject *name);
+double core_timeout_of(PyObject *object);
+
+/* type_endpoint.c */
+PyObject *core_endpoint_call(PyObject *self, PyObject *const *args, size_t nargsf,
+                             PyObject *kwnames);
+PyObject *core_message_send(core_ref *ref, PyObject *message, double timeout, bool tell);
+
+/* control.c: requests to the node and its notices. */
+PyObject *core_control_poll(core_runtime *rt);
+
+#endif
