@@ -33,6 +33,9 @@ CPUS = len(os.sched_getaffinity(0))
 LANES = min(CPUS, 4)
 JOBS = str(max(2, CPUS // LANES + 1))
 MAIN = "{}.{}".format(*sys.version_info[:2])
+# All of libc that gossip may call: memory, and nothing that remembers or asks.
+PURE_CALLS = {"free", "malloc", "calloc", "realloc", "memchr", "memcmp", "memcpy", "memmove"}
+PURE_CALLS |= {"memset", "strlen"}
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -94,6 +97,29 @@ def build(log: Log, preset: str) -> Count:
     log.check(["cmake", "--preset", preset])
     log.check(["cmake", "--build", f"build/{preset}", "--", "-j", JOBS], limit_s=900)
     return Count(1, 0)
+
+
+def check_symbols(log: Log) -> Count:
+    """gossip reaches no clock, descriptor, thread or log; no name has two meanings."""
+    bad = 0
+    owners: dict[str, set[str]] = {}
+    for archive in sorted((BUILD / "release").glob("*/libpls_*.a")):
+        listing = subprocess.check_output(["nm", "-P", str(archive)], text=True)
+        for line in listing.splitlines():
+            name, kind, *_ = line.split() + ["", ""]
+            if kind in tuple("TDBRC"):
+                owners.setdefault(name, set()).add(archive.parent.name)
+            if archive.name != "libpls_gossip.a":
+                continue
+            reaches = kind == "U" and not name.startswith("pls_") and name not in PURE_CALLS
+            if reaches or kind in tuple("DdBbC"):
+                log.write(f"gossip: {name} ({kind}) is not pure\n")
+                bad += 1
+    for name, rooms in owners.items():
+        if len(rooms & tidy.ROOMS.keys()) > 1:
+            log.write(f"{name} is defined in {' and '.join(sorted(rooms))}\n")
+            bad += 1
+    return Count(0 if bad else 1, bad)
 
 
 def sanitizer_env(kind: str, reports: Path) -> dict[str, str]:
@@ -243,6 +269,7 @@ def all_steps() -> list[Step]:
         c_step("asan"),
         c_step("tsan", "-L", "tsan"),
         Step("clang-tidy", check_clang_tidy, ("build clang",)),
+        Step("symbols", check_symbols, ("build release",)),
     ]
     for version in sorted(interpreters()):
         work = functools.partial(install, version=version)
