@@ -143,7 +143,7 @@ void pls_clock_anchor(pls_clock *clock)
         ns - clock->origin_ns > CALIBRATE_NS) {
         rate_set(clock, tick - clock->origin_tick, ns - clock->origin_ns);
     }
-    clock->anchor_tick = tick;
+    clock->anchor_tick = clock->source == PLS_CLOCK_KERNEL ? ns : tick;
     clock->anchor_monotonic_ns = ns;
     clock->anchor_realtime_ns = kernel_ns(CLOCK_REALTIME);
     clock->version++;

@@ -111,8 +111,9 @@ uint64_t pls_inbox_arm_count(const pls_inbox *inbox);
  * Threads: owner thread; never blocks. */
 bool pls_inbox_take_space(pls_inbox *inbox, pls_bitmap *taken_out);
 
-/* Move the slots whose death the kernel has confirmed; their rings are looked at once more, so pop
- * until pls_inbox_drained() before acting on a death. True if there is any.
+/* Move the slots whose directory line the node has changed to dying or dead. Their rings are looked
+ * at once more, since the dead may have published without ringing: before acting on a death, pop
+ * until pls_inbox_drained(). True if there is any.
  * Threads: owner thread; never blocks. */
 bool pls_inbox_take_dead(pls_inbox *inbox, pls_bitmap *taken_out);
 

@@ -10,27 +10,42 @@
 /* The early notice of a death: a robust futex word in the inbox header that the kernel marks when
  * the thread that holds it ends, before it takes down the memory of a big process. It only tells;
  * nothing may be reclaimed before the pidfd says so, since other threads may run a moment longer.
- */
+ * `memory` is always the PLS_LINE_BYTES of pls_inbox_header.life, of the own inbox or of a peer's.
+ * The kernel wakes one waiter of a word: the node process. */
 
-/* Hold the word for the life of the calling thread, which should be the one that lives longest.
- * Errors:  PLS_EEXIST  held already; PLS_ENOMEM, PLS_EUNSUPPORTED.
- * Owns:    borrows `memory`, PLS_LINE_BYTES of a fresh inbox header, until pls_life_release().
+/* Hold a fresh word for the life of the calling thread, which should be the one that lives longest.
+ * A thread may hold any number.
+ * Errors:  PLS_EEXIST  held or used before; PLS_ENOMEM; PLS_EUNSUPPORTED.
+ * Owns:    borrows `memory` until pls_life_release().
  * Threads: the thread whose life it is; never blocks. */
 PLS_MUST_USE pls_err pls_life_hold(uint8_t *memory);
 
-/* Let go, before the memory is unmapped. Threads: the holding thread; never blocks. */
+/* Let go in good order, which must happen before the memory is unmapped. A word that is not held is
+ * left alone. Threads: the holding thread; never blocks. */
 void pls_life_release(uint8_t *memory);
 
-/* Whether the holder has died. False for a word that nobody ever held.
- * Threads: any process; never blocks. */
+/* Whether the holder ended without having let go. Threads: any process; never blocks. */
 bool pls_life_ended(const uint8_t *memory);
 
-/* Wait until the holder has died; any word of at most `count` of them ends the wait.
- * Units:   `count` 1..PLS_LIFE_WAIT_MAX; `timeout_ms` -1: no limit.
- * Errors:  PLS_ETIMEDOUT, PLS_EUNSUPPORTED (kernel before 5.16: use the pidfd alone).
- * Threads: any thread; may block `timeout_ms`. */
-#define PLS_LIFE_WAIT_MAX 128
-PLS_MUST_USE pls_err pls_life_wait(const uint8_t *const *memories, uint32_t count, int timeout_ms,
+#define PLS_LIFE_WAIT_MAX 127
+
+/* What to wait for: any of the words that are held, and the caller's own interrupt. */
+typedef struct pls_life_watch {
+    const uint8_t *const *memories;
+    uint32_t count;
+    const _Atomic uint32_t *interrupt; /* NULL: none */
+    uint32_t interrupt_value;          /* the wait ends when the word is no longer this */
+} pls_life_watch;
+
+/* Wait until a holder has ended or let go: pls_life_ended() tells which. Words that nobody holds
+ * yet are not waited for. Units:   `watch->count` 0..PLS_LIFE_WAIT_MAX; `timeout_ms` -1: no limit.
+ * Errors:  PLS_ETIMEDOUT; PLS_EEMPTY  interrupted; PLS_EUNSUPPORTED  kernel before 5.16 or a system
+ *          call filter: use the pidfd alone.
+ * Owns:    borrows `watch`. Threads: any thread; may block `timeout_ms`. */
+PLS_MUST_USE pls_err pls_life_wait(const pls_life_watch *watch, int timeout_ms,
                                    uint32_t *index_out);
+
+/* Change an interrupt word and end the wait that watches it. Threads: any thread; never blocks. */
+void pls_life_interrupt(_Atomic uint32_t *word);
 
 #endif

@@ -22,8 +22,6 @@ enum pls_obs_level { PLS_OBS_OFF = 0, PLS_OBS_COUNTERS_ONLY = 1, PLS_OBS_FULL = 
 /* Fields are for obs_hot.h and obs.c; everybody else uses the functions. */
 typedef struct pls_obs {
     unsigned level;
-    int fd;
-    uint8_t *base;
     pls_obs_process *process;
     _Atomic uint64_t *counters;
     pls_obs_peer *peers;

@@ -46,9 +46,9 @@ const uint8_t *pls_peer_life(const pls_peer *peer);
  * Threads: any thread; never blocks. */
 void pls_peer_ring_space(pls_peer *peer, uint32_t my_slot);
 
-/* Tell the peer that the kernel has confirmed the death of `dead_slot`, and wake it. Only the node
- * process may; the directory line of the dead must say so before.
- * Threads: any thread; never blocks. */
+/* Tell the peer to read the directory line of `dead_slot` again, and wake it: that process is
+ * dying, or the kernel has confirmed its death. Only the node process may, after it has written the
+ * line. Threads: any thread; never blocks. */
 void pls_peer_ring_dead(pls_peer *peer, uint32_t dead_slot);
 
 /* Wake the peer if it sleeps or is about to, with no bit set.
