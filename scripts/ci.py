@@ -174,6 +174,22 @@ def count_ctest(junit: Path) -> Count:
     return Count(passed, failed)
 
 
+def fuzz(log: Log) -> Count:
+    """Every decoder of bytes from elsewhere, for 20 s together, from the samples found before."""
+    targets = sorted(path for path in (BUILD / "fuzz" / "tests" / "fuzz").glob("fuzz_*"))
+    targets = [path for path in targets if os.access(path, os.X_OK) and path.is_file()]
+    if not targets:
+        raise StepFailed("there is no fuzz target")
+    bad = 0
+    for target in targets:
+        corpus = BUILD / "fuzz" / "corpus" / target.name
+        corpus.mkdir(parents=True, exist_ok=True)
+        seconds = max(1, 20 // len(targets))
+        options = [f"-max_total_time={seconds}", "-timeout=5", f"-artifact_prefix={corpus}-"]
+        bad += log.run([str(target), *options, str(corpus)]) != 0
+    return Count(len(targets) - bad, bad)
+
+
 def venv(
     log: Log, name: str, version: str, extras: str, *defines: str, packages_only: bool = False
 ) -> str:
@@ -269,6 +285,8 @@ def all_steps() -> list[Step]:
         c_step("asan"),
         c_step("tsan", "-L", "tsan"),
         Step("clang-tidy", check_clang_tidy, ("build clang",)),
+        Step("build fuzz", functools.partial(build, preset="fuzz")),
+        Step("fuzz", fuzz, ("build fuzz",)),
         Step("symbols", check_symbols, ("build release",)),
     ]
     for version in sorted(interpreters()):
