@@ -44,7 +44,7 @@ void pls_client_dying(pls_client *client)
     }
     if (client->was_joined) {
         node->attached_count--;
-        pls_life_watch_remove(node->life_watch, client->slot);
+        pls_vigil_remove(node->vigil, client->slot);
         pls_directory_life_set(node->directory, client->slot, client->epoch, PLS_SLOT_DYING);
         bells_ring(client);
     }

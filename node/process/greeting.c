@@ -155,7 +155,7 @@ void pls_greeting_attach(pls_client *client, pls_control_packet *packet)
     client->was_joined = true;
     client->node->attached_count++;
     pls_directory_life_set(client->node->directory, client->slot, client->epoch, PLS_SLOT_ALIVE);
-    pls_life_watch_add(client->node->life_watch, client->slot, client->peer);
+    pls_vigil_add(client->node->vigil, client->slot, pls_peer_life(client->peer));
     pls_client_reply(client, packet->request, PLS_OK);
     if (client->worker != NULL) {
         pls_worker_joined(client->worker);

@@ -100,7 +100,7 @@ static void life_noticed(pls_watch *watch, uint32_t events)
 {
     pls_node *node = watch->owner;
     uint32_t slot;
-    while (pls_life_watch_next(node->life_watch, &slot)) {
+    while (pls_vigil_next(node->vigil, &slot)) {
         pls_client *client = node->slots[slot].client;
         if (client != NULL && client->stage == PLS_CLIENT_JOINED) {
             pls_client_dying(client);
@@ -212,7 +212,7 @@ static pls_err launcher_open(pls_node *node)
 static pls_err life_open(pls_node *node)
 {
     int notice_fd;
-    pls_err err = pls_life_watch_create(&node->life_watch, &notice_fd);
+    pls_err err = pls_vigil_create(&node->vigil, &notice_fd);
     if (err != PLS_OK) {
         return err;
     }
@@ -330,15 +330,16 @@ void pls_node_destroy(pls_node *node)
 {
     if (node->loop != NULL) {
         listener_close(node);
+        (void)pls_loop_unwatch(node->loop, &node->life_notice);
+        /* Before the clients, whose memory it reads. */
+        pls_vigil_destroy(node->vigil);
         if (node->names != NULL) {
             pls_registry_fini(node);
         }
         clients_destroy(node);
         close(pls_loop_unwatch(node->loop, &node->signals));
         close(pls_loop_unwatch(node->loop, &node->launcher_end));
-        (void)pls_loop_unwatch(node->loop, &node->life_notice);
     }
-    pls_life_watch_destroy(node->life_watch);
     pls_restarts_destroy(node->restarts);
     pls_names_destroy(node->names);
     pls_output_destroy(node->output, OUTPUT_FLUSH_MS);

@@ -7,12 +7,12 @@
 #include "node/directory.h"
 #include "node/options.h"
 #include "node/process/client.h"
-#include "node/process/life_watch.h"
 #include "node/process/loop.h"
 #include "node/process/names.h"
 #include "node/process/output.h"
 #include "node/process/restarts.h"
 #include "node/process/template.h"
+#include "node/process/vigil.h"
 
 /* The state of the node process, all of it owned by its one thread.
  * Threads: the same for every function of this header: owner thread; never blocks,
@@ -78,7 +78,7 @@ struct pls_node {
     pls_watch signals;
     pls_watch launcher_end; /* pidfd of the process that this node is tied to */
     pls_watch life_notice;
-    pls_life_watch *life_watch;
+    pls_vigil *vigil;
     pls_slot slots[PLS_SLOTS_MAX];
     uint32_t attached_count;
     pls_client *strangers; /* connected, not yet greeted; oldest last */

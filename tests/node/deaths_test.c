@@ -186,6 +186,72 @@ START_TEST(test_segment_of_a_killed_owner_is_served_until_acknowledged)
 }
 END_TEST
 
+#define BIG_BYTES (512u << 20)
+
+static pid_t big_begin(const char *name, uint32_t *slot_out, uint32_t *epoch_out)
+{
+    int channel[2];
+    uint32_t key[2];
+    ck_assert_int_eq(pipe(channel), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        world big = {0};
+        char trouble[PLS_TROUBLE_BYTES_MAX];
+        int fd;
+        ck_assert_int_eq(pls_attach_connect(name, &fd, trouble), PLS_OK);
+        world_attach(&big, fd, PLS_ROLE_HOST);
+        void *memory = mmap(NULL, BIG_BYTES, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        key[0] = memory == MAP_FAILED ? 0 : pls_attach_info_of(big.attach)->slot;
+        key[1] = pls_attach_info_of(big.attach)->epoch;
+        ck_assert_int_eq(write(channel[1], key, sizeof key), (ssize_t)sizeof key);
+        pause();
+        _exit(0);
+    }
+    close(channel[1]);
+    ck_assert_int_eq(read(channel[0], key, sizeof key), (ssize_t)sizeof key);
+    close(channel[0]);
+    *slot_out = key[0];
+    *epoch_out = key[1];
+    return pid;
+}
+
+START_TEST(test_big_process_is_told_dying_before_its_memory_is_gone)
+{
+    world w;
+    char name[64];
+    uint32_t slot;
+    uint32_t epoch;
+    pls_death death;
+    char text[64];
+    pls_node_options options = world_options(0);
+    snprintf(name, sizeof name, "big-%d", (int)getpid());
+    options.listen = name;
+    world_begin(&w, &options);
+    pid_t big = big_begin(name, &slot, &epoch);
+    ck_assert_uint_ne(slot, 0);
+    double before = world_now_ms();
+    kill(big, SIGKILL);
+    ck_assert(world_dead_wait(&w, slot, 2000));
+    double told_ms = world_now_ms() - before;
+    /* Told while the kernel still takes it down, so its end is not known yet. */
+    ck_assert_int_eq(pls_directory_state(pls_attach_info_of(w.attach)->directory, slot, epoch),
+                     PLS_SLOT_DYING);
+    ck_assert_int_eq(
+        pls_directory_death(pls_attach_info_of(w.attach)->directory, slot, epoch, &death), PLS_OK);
+    pls_death_text(&death, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "dying"));
+    ck_assert(world_dead_wait(&w, slot, 2000));
+    double dead_ms = world_now_ms() - before;
+    ck_assert(world_state_wait(&w, slot, epoch, PLS_SLOT_DEAD, 2000));
+    printf("512 MiB resident: dying after %.2f ms, dead after %.2f ms\n", told_ms, dead_ms);
+    waitpid(big, NULL, 0);
+    ck_assert_double_lt(told_ms, dead_ms);
+    ck_assert_double_lt(told_ms, 10);
+    world_end(&w);
+}
+END_TEST
+
 START_TEST(test_detached_process_is_dead_to_others_and_lives_on)
 {
     world w;
@@ -248,6 +314,7 @@ int main(void)
     tcase_add_test(tcase, test_slot_is_reused_only_after_every_acknowledgement);
     tcase_add_test(tcase, test_two_processes_must_both_acknowledge);
     tcase_add_test(tcase, test_segment_of_a_killed_owner_is_served_until_acknowledged);
+    tcase_add_test(tcase, test_big_process_is_told_dying_before_its_memory_is_gone);
     tcase_add_test(tcase, test_detached_process_is_dead_to_others_and_lives_on);
     tcase_add_test(tcase,
                    test_hang_up_without_a_word_is_dying_and_never_dead_while_the_process_lives);
