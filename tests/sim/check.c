@@ -52,9 +52,16 @@ typedef struct meta_history {
     uint32_t count;
 } meta_history;
 
+/* The highest incarnation that a node has had in each of its generations. */
+typedef struct issued {
+    uint64_t *incarnations; /* by generation */
+    uint64_t count;
+} issued;
+
 struct pls_sim_checker {
     pls_sim_world *world;
     shadow *shadows; /* by node */
+    issued *issueds; /* by node */
     meta_history *metas;
     uint32_t meta_count;
     pls_sim_violation violation;
@@ -87,6 +94,8 @@ pls_sim_checker *pls_sim_checker_create(pls_sim_world *world)
     checker->world = world;
     checker->shadows = calloc(world->node_count, sizeof *checker->shadows);
     pls_assert(checker->shadows != NULL);
+    checker->issueds = calloc(world->node_count, sizeof *checker->issueds);
+    pls_assert(checker->issueds != NULL);
     world->checker = checker;
     return checker;
 }
@@ -98,8 +107,10 @@ void pls_sim_checker_destroy(pls_sim_checker *checker)
     }
     for (uint32_t i = 0; i < checker->world->node_count; i++) {
         free(checker->shadows[i].entries);
+        free(checker->issueds[i].incarnations);
     }
     checker->world->checker = NULL;
+    free(checker->issueds);
     free(checker->shadows);
     free(checker->metas);
     free(checker);
@@ -167,6 +178,21 @@ static meta_history *history_of(pls_sim_checker *checker, pls_member member, uin
         history->key = key;
     }
     return history;
+}
+
+/* Where the highest incarnation of a generation of a node is kept. */
+static uint64_t *issued_of(pls_sim_checker *checker, uint32_t node, uint64_t generation)
+{
+    issued *of = &checker->issueds[node];
+    if (generation >= of->count) {
+        uint64_t count = generation + 8;
+        uint64_t *incarnations = realloc(of->incarnations, count * sizeof *incarnations);
+        pls_assert(incarnations != NULL);
+        memset(incarnations + of->count, 0, (count - of->count) * sizeof *incarnations);
+        of->incarnations = incarnations;
+        of->count = count;
+    }
+    return &of->incarnations[generation];
 }
 
 /* The owner has this meta at this incarnation; false when it had another one at the same. */
@@ -241,10 +267,8 @@ static void report_view(pls_sim_checker *checker, pls_sim_invariant invariant, u
 static void owner_noted(pls_sim_checker *checker, uint32_t node, const pls_member_view *is,
                         const shadow_entry *was)
 {
-    pls_sim_truth *truth = &checker->world->truths[is->member];
-    if (truth->key == is->identity.key && is->incarnation > truth->incarnation) {
-        truth->incarnation = is->incarnation;
-    }
+    uint64_t *highest = issued_of(checker, node, is->identity.generation);
+    *highest = is->incarnation > *highest ? is->incarnation : *highest;
     if (!meta_noted(history_of(checker, is->member, is->identity.key), is->incarnation,
                     hash_bytes(is->meta, is->meta_bytes))) {
         report_view(checker, PLS_SIM_META, node, is, was);
@@ -270,8 +294,10 @@ static void member_check(pls_sim_checker *checker, uint32_t node, pls_member mem
     if (member == checker->world->nodes[node].self) {
         owner_noted(checker, node, &is, was);
     } else {
-        const pls_sim_truth *truth = &checker->world->truths[member];
-        if (truth->key == is.identity.key && is.incarnation > truth->incarnation) {
+        uint32_t owner = pls_sim_world_owner(checker->world, &is.identity);
+        if (owner == PLS_SIM_NOBODY ||
+            is.identity.generation > checker->world->nodes[owner].generation ||
+            is.incarnation > *issued_of(checker, owner, is.identity.generation)) {
             report_view(checker, PLS_SIM_RAISED, node, &is, was);
         }
         if (is.state == PLS_MEMBER_ALIVE &&

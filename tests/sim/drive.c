@@ -63,15 +63,24 @@ uint64_t pls_sim_world_clock(const pls_sim_world *world, uint32_t node)
 
 uint32_t pls_sim_world_node_of(const pls_sim_world *world, pls_member member)
 {
-    if (member >= world->truth_count) {
-        return PLS_SIM_NOBODY;
-    }
-    uint32_t node = world->truths[member].node;
+    uint32_t node = member < world->member_count ? world->member_node[member] : PLS_SIM_NOBODY;
     if (node == PLS_SIM_NOBODY || world->nodes[node].gossip == NULL ||
         world->nodes[node].self != member) {
         return PLS_SIM_NOBODY;
     }
     return node;
+}
+
+uint32_t pls_sim_world_owner(const pls_sim_world *world, const pls_identity *identity)
+{
+    uint32_t node = 0;
+    if (identity->name_bytes < 2 || identity->name[0] != 'n') {
+        return PLS_SIM_NOBODY;
+    }
+    for (uint32_t i = 1; i < identity->name_bytes; i++) {
+        node = node * 10 + (uint32_t)(identity->name[i] - '0');
+    }
+    return node < world->node_count ? node : PLS_SIM_NOBODY;
 }
 
 void pls_sim_drive_arm(pls_sim_world *world, uint32_t node)
@@ -104,21 +113,18 @@ static void connection_note(pls_sim_world *world, uint32_t from, uint32_t to, bo
 }
 
 /* A living host where nobody listens refuses the connection that a packet needs. */
-static void refusal(pls_sim_world *world, uint32_t from, const pls_action *action)
+static void refusal(pls_sim_world *world, uint32_t from, uint32_t address, pls_member member)
 {
-    if (world->connected == NULL || action->member >= world->truth_count) {
+    if (world->connected == NULL || member == PLS_MEMBER_NONE || address >= world->address_count) {
         return;
     }
-    uint32_t subject = world->truths[action->member].node;
-    if (subject == PLS_SIM_NOBODY || !world->nodes[subject].host_lives) {
-        return;
-    }
-    const pls_sim_net *net = &world->net;
+    const pls_sim_node *host = &world->nodes[world->address_host[address]];
     uint8_t here = world->nodes[from].side;
-    uint8_t there = world->nodes[subject].side;
-    if ((net->cut[here] >> there & 1) == 0 && (net->cut[there] >> here & 1) == 0) {
+    bool cut = (world->net.cut[here] >> host->side & 1) != 0 ||
+               (world->net.cut[host->side] >> here & 1) != 0;
+    if (host->host_lives && !cut) {
         pls_sim_heap_push(&world->heap, world->now_ns + BROKEN_AFTER_NS, PLS_SIM_EVENT_REFUSED,
-                          from, action->member);
+                          from, member);
     }
 }
 
@@ -207,7 +213,7 @@ static void send(pls_sim_world *world, uint32_t from, const pls_action *action)
     }
     uint32_t to = listener_at(world, address);
     if (to == PLS_SIM_NOBODY) {
-        refusal(world, from, action);
+        refusal(world, from, address, action->member);
         world->traffic.packets_unheard++;
         world->traffic.bytes_unheard += action->len;
         return;

@@ -9,8 +9,13 @@ work=$2
 seeds=${3:-6}
 ticks=${4:-1500}
 clang=$(command -v clang-14 || command -v clang)
-mkdir -p "$work"
 
+# One copy for all four, so that nobody's edit in between looks like a difference of compilers.
+rm -rf "$work"
+mkdir -p "$work/source/tests"
+cp -r "$source/base" "$source/gossip" "$work/source/"
+cp -r "$source/tests/sim" "$work/source/tests/"
+source=$work/source
 files=$(ls "$source"/base/*.c "$source"/gossip/*.c "$source"/tests/sim/*.c | grep -v '_test\.c$')
 for compiler in gcc "$clang"; do
     for level in -O0 -O2; do

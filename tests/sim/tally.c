@@ -18,7 +18,8 @@ static void dead_counted(pls_sim_tally *tally, uint32_t observer, const pls_acti
         tally->false_dead_healthy_count += !odd && !world->nodes[observer].odd;
         return;
     }
-    subject = world->truths[action->member].node;
+    subject = pls_sim_world_owner(world, &action->identity);
+    pls_assert(subject != PLS_SIM_NOBODY);
     pls_sim_victim *victim = &tally->victims[subject];
     if (victim->killed_ns > 0) {
         victim->first_ns = victim->known_count == 0 ? world->now_ns : victim->first_ns;

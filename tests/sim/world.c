@@ -54,10 +54,12 @@ pls_sim_world *pls_sim_world_create(const pls_sim_setup *setup)
     world->nodes = zeroed(world->node_count, sizeof *world->nodes);
     world->address_count = world->node_count;
     world->address_node = zeroed(world->address_count, sizeof *world->address_node);
+    world->address_host = zeroed(world->address_count, sizeof *world->address_host);
     for (uint32_t i = 0; i < world->node_count; i++) {
         world->nodes[i].address = i;
         world->nodes[i].self = PLS_MEMBER_NONE;
         world->address_node[i] = PLS_SIM_NOBODY;
+        world->address_host[i] = i;
     }
     if (setup->hints) {
         pls_assert(world->node_count <= HINT_NODES_MAX);
@@ -84,20 +86,20 @@ pls_gossip_counters pls_sim_world_counters(const pls_sim_world *world)
     return sum;
 }
 
-static void truth_set(pls_sim_world *world, pls_member member, uint32_t node, uint64_t key)
+static void member_set(pls_sim_world *world, pls_member member, uint32_t node)
 {
-    if (member >= world->truth_count) {
+    if (member >= world->member_count) {
         uint32_t count = pls_identities_limit(world->pool);
         pls_assert(member < count);
-        pls_sim_truth *truths = realloc(world->truths, count * sizeof *truths);
-        pls_assert(truths != NULL);
-        for (uint32_t i = world->truth_count; i < count; i++) {
-            truths[i] = (pls_sim_truth){0, 0, PLS_SIM_NOBODY};
+        uint32_t *member_node = realloc(world->member_node, count * sizeof *member_node);
+        pls_assert(member_node != NULL);
+        for (uint32_t i = world->member_count; i < count; i++) {
+            member_node[i] = PLS_SIM_NOBODY;
         }
-        world->truths = truths;
-        world->truth_count = count;
+        world->member_node = member_node;
+        world->member_count = count;
     }
-    world->truths[member] = (pls_sim_truth){key, 0, node};
+    world->member_node[member] = node;
 }
 
 /* The texts of a node's identity; `name` and `address` are the caller's memory. */
@@ -123,7 +125,7 @@ static void node_acquire(pls_sim_world *world, uint32_t node)
     pls_identity identity = identity_of(world, node, name, address);
     pls_err err = pls_identities_acquire(world->pool, &identity, &n->self);
     pls_assert(err == PLS_OK);
-    truth_set(world, n->self, node, pls_identity_key(&identity));
+    member_set(world, n->self, node);
 }
 
 /* Makes the instance of a node that has acquired its generation; it has not joined yet. */
@@ -257,22 +259,28 @@ void pls_sim_world_destroy(pls_sim_world *world)
     pls_sim_packets_destroy(world->packets);
     pls_sim_heap_fini(&world->heap);
     free(world->connected);
-    free(world->truths);
+    free(world->member_node);
+    free(world->address_host);
     free(world->address_node);
     free(world->nodes);
     free(world);
 }
 
+static uint32_t *numbers_longer(uint32_t *numbers, uint32_t count, uint32_t last)
+{
+    uint32_t *longer = realloc(numbers, (count + 1) * sizeof *longer);
+    pls_assert(longer != NULL);
+    longer[count] = last;
+    return longer;
+}
+
 void pls_sim_world_move(pls_sim_world *world, uint32_t node)
 {
     pls_assert(world->nodes[node].gossip == NULL);
-    uint32_t count = world->address_count + 1;
-    uint32_t *address_node = realloc(world->address_node, count * sizeof *address_node);
-    pls_assert(address_node != NULL);
-    address_node[world->address_count] = PLS_SIM_NOBODY;
-    world->nodes[node].address = world->address_count;
-    world->address_node = address_node;
-    world->address_count = count;
+    uint32_t count = world->address_count++;
+    world->address_node = numbers_longer(world->address_node, count, PLS_SIM_NOBODY);
+    world->address_host = numbers_longer(world->address_host, count, node);
+    world->nodes[node].address = count;
 }
 
 void pls_sim_world_leave(pls_sim_world *world, uint32_t node)

@@ -41,13 +41,6 @@ typedef struct pls_sim_node {
     bool odd;        /* marked by a measurement: a slow node, a victim */
 } pls_sim_node;
 
-/* What is true of the identity behind a member number, whoever believes what. */
-typedef struct pls_sim_truth {
-    uint64_t key;
-    uint64_t incarnation; /* the highest that its owner has had */
-    uint32_t node;
-} pls_sim_truth;
-
 /* Every packet and byte is in exactly one of these; a duplicate counts as sent by the network. */
 typedef struct pls_sim_traffic {
     uint64_t packets_sent;
@@ -99,9 +92,10 @@ struct pls_sim_world {
     uint32_t node_count;
     uint32_t running_count;
     uint32_t *address_node; /* who listens there, PLS_SIM_NOBODY without one */
+    uint32_t *address_host; /* whose address it is or was */
     uint32_t address_count;
-    pls_sim_truth *truths; /* by member number */
-    uint32_t truth_count;
+    uint32_t *member_node; /* by member number: who ran as that last */
+    uint32_t member_count;
     uint8_t *connected;             /* node x node, with hints alone */
     uint8_t tap[PLS_SIM_TAP_BYTES]; /* the last small packet that anybody sent */
     uint32_t tap_len;
@@ -184,6 +178,10 @@ void pls_sim_world_run_until(pls_sim_world *world, uint64_t at_ns);
 
 /* The node that runs as `member`, PLS_SIM_NOBODY when nobody does (any more). */
 uint32_t pls_sim_world_node_of(const pls_sim_world *world, pls_member member);
+
+/* The node whose identity this is, of whatever generation; PLS_SIM_NOBODY when it is none of ours.
+ */
+uint32_t pls_sim_world_owner(const pls_sim_world *world, const pls_identity *identity);
 
 /* All counters of all instances, gone ones too, added up. */
 pls_gossip_counters pls_sim_world_counters(const pls_sim_world *world);
