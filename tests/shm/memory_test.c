@@ -7,6 +7,7 @@
 #include "tests/shm/shelf.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 void *__real_calloc(size_t count, size_t bytes);
