@@ -178,7 +178,8 @@ static void ask_suspects(pls_gossip *gossip)
     uint32_t start = pls_rng_below(&gossip->rng, suspicions->count);
     for (uint32_t i = 0; i < suspicions->count && probes->count + 1 < PLS_PROBES_MAX; i++) {
         pls_suspicion *suspicion = &suspicions->items[(start + i) % suspicions->count];
-        if (gossip->now_ns - suspicion->asked_ns < gossip->config.probe_interval_ns) {
+        if (gossip->now_ns - suspicion->asked_ns < gossip->config.probe_interval_ns ||
+            !pls_suspicions_accused_by(suspicion, gossip->self_key)) {
             continue;
         }
         suspicion->asked_ns = gossip->now_ns;
@@ -317,8 +318,9 @@ uint64_t pls_probes_next_ns(const pls_gossip *gossip)
     return next_ns;
 }
 
-/* Remind suspects that have not heard from me for long. Nobody waits for these pings: a suspect
- * that does not answer is not confirmed by them, one that lives can refute. */
+/* Remind suspects that I accuse myself and that have not heard from me for long. Nobody waits for
+ * these pings: a suspect that does not answer is not confirmed by them, one that lives can refute.
+ */
 static void remind_suspects(pls_gossip *gossip)
 {
     const pls_suspicions *suspicions = &gossip->suspicions;
@@ -329,7 +331,8 @@ static void remind_suspects(pls_gossip *gossip)
     }
     for (uint32_t i = 0; i < suspicions->count && reminded < REMINDERS_MAX; i++) {
         pls_suspicion *suspicion = &suspicions->items[i];
-        if (gossip->now_ns - suspicion->asked_ns < pause_ns) {
+        if (gossip->now_ns - suspicion->asked_ns < pause_ns ||
+            !pls_suspicions_accused_by(suspicion, gossip->self_key)) {
             continue;
         }
         pls_probe probe = pls_probes_make(gossip, suspicion->member);

@@ -197,17 +197,6 @@ static pls_err alive_known(pls_gossip *gossip, pls_member member, const pls_mess
     return PLS_OK;
 }
 
-/* The known member, dead and left too, of the same name. */
-static pls_member namesake(const pls_gossip *gossip, const pls_identity *identity)
-{
-    pls_member member = PLS_MEMBER_NONE;
-    do {
-        member = pls_identities_named(gossip->pool, identity->name, identity->name_bytes, member);
-    } while (member != PLS_MEMBER_NONE &&
-             pls_members_state(&gossip->members, member) == PLS_MEMBER_UNKNOWN);
-    return member;
-}
-
 /* Whether a record takes the place of the known member of its name: the newer generation does, and
  * between equal ones the higher key, so that everybody decides alike. */
 static bool supersedes(const pls_gossip *gossip, const pls_message *record, pls_member old)
@@ -285,7 +274,8 @@ static void replace(pls_gossip *gossip, pls_member old, pls_member by)
 static pls_err alive_new(pls_gossip *gossip, const pls_message *record, pls_rules_source source,
                          pls_member *member_out)
 {
-    pls_member old = namesake(gossip, &record->identity);
+    pls_member old =
+        pls_gossip_member_named(gossip, record->identity.name, record->identity.name_bytes);
     if (!admit(gossip, record, old, source)) {
         return PLS_OK;
     }

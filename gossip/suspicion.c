@@ -104,15 +104,23 @@ void pls_suspicions_start(pls_gossip *gossip, pls_member member, uint64_t accuse
     heap_sift(s, at);
 }
 
+bool pls_suspicions_accused_by(const pls_suspicion *suspicion, uint64_t accuser)
+{
+    for (uint32_t i = 0; i <= suspicion->count; i++) {
+        if (suspicion->accusers[i] == accuser) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool pls_suspicions_confirm(pls_gossip *gossip, pls_suspicion *suspicion, uint64_t accuser)
 {
     if (suspicion->count >= suspicion->expected) {
         return false;
     }
-    for (uint32_t i = 0; i <= suspicion->count; i++) {
-        if (suspicion->accusers[i] == accuser) {
-            return false;
-        }
+    if (pls_suspicions_accused_by(suspicion, accuser)) {
+        return false;
     }
     suspicion->accusers[++suspicion->count] = accuser;
     uint64_t deadline_ns = deadline_of(suspicion);

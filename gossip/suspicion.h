@@ -44,6 +44,9 @@ void pls_suspicions_start(pls_gossip *gossip, pls_member member, uint64_t accuse
 /* True when `accuser` is a new one and is still needed: the deadline has moved nearer. */
 bool pls_suspicions_confirm(pls_gossip *gossip, pls_suspicion *suspicion, uint64_t accuser);
 
+/* Whether `accuser` is one of those who are remembered. */
+bool pls_suspicions_accused_by(const pls_suspicion *suspicion, uint64_t accuser);
+
 /* The suspicion ends then, whatever was confirmed so far. */
 void pls_suspicions_move(pls_gossip *gossip, pls_suspicion *suspicion, uint64_t deadline_ns);
 

@@ -267,8 +267,8 @@ void pls_sync_greeted(pls_gossip *gossip, pls_target from, const pls_message *me
     if (message->identity.key != gossip->sender ||
         pls_rules_alive(gossip, message, PLS_RULES_GOSSIP, &member) != PLS_OK ||
         member == PLS_MEMBER_NONE || member == gossip->self) {
-        pls_member old = pls_identities_named(gossip->pool, message->identity.name,
-                                              message->identity.name_bytes, PLS_MEMBER_NONE);
+        pls_member old =
+            pls_gossip_member_named(gossip, message->identity.name, message->identity.name_bytes);
         if (old != PLS_MEMBER_NONE && message->identity.key == gossip->sender &&
             pls_state_is_live(pls_members_state(&gossip->members, old))) {
             /* Refused: it should know who has its name. */

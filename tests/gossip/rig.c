@@ -160,8 +160,8 @@ pls_err rig_give(rig *r, uint32_t to, uint32_t from, const void *bytes, size_t l
 {
     char address[16];
     int address_bytes = snprintf(address, sizeof address, "a%u", from);
-    pls_err err = pls_gossip_receive(r->nodes[to], bytes, len, address, (uint32_t)address_bytes,
-                                     r->now_ns);
+    pls_err err =
+        pls_gossip_receive(r->nodes[to], bytes, len, address, (uint32_t)address_bytes, r->now_ns);
     rig_drain(r, to);
     return err;
 }

@@ -46,10 +46,10 @@ typedef struct rig {
     uint32_t node_count;
     uint64_t now_ns;
     uint64_t latency_ns;
-    pls_gossip_config config; /* of nodes to come */
+    pls_gossip_config config;                                        /* of nodes to come */
     bool (*lets)(const struct rig *rig, uint32_t from, uint32_t to); /* NULL: everything passes */
-    uint32_t cut;             /* for `lets` functions of the tests */
-    rig_packet *packets;      /* by time */
+    uint32_t cut;        /* for `lets` functions of the tests */
+    rig_packet *packets; /* by time */
     uint32_t packet_count;
     rig_event *events;
     uint32_t event_count;
