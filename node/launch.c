@@ -2,7 +2,8 @@
 /* Starting pulsing-node from any process, threads and big memory included. Two clones that share
  * memory with the caller (as vfork does) cost the same whatever the caller's size: the one in the
  * middle ends at once, so the node is adopted by init and its end is nobody's SIGCHLD. The middle
- * one also shares the caller's descriptors, so the node's pidfd lands there without a race. */
+ * one also shares the caller's descriptors, so the node's pidfd lands there without a race. Both
+ * end by returning, which clone() makes an exit of the child alone. */
 #include "node/launch.h"
 
 #include "node/options.h"
@@ -87,7 +88,7 @@ static int node_begin(void *argument)
         execve(b->program, b->argv, environ);
     }
     b->error = errno;
-    _exit(127);
+    return 127;
 }
 
 static int middle_begin(void *argument)
@@ -97,14 +98,14 @@ static int middle_begin(void *argument)
                     CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, b, &b->pidfd);
     if (pid < 0) {
         b->error = errno;
-        _exit(1);
+        return 1;
     }
     b->pid = pid;
     if (b->error != 0) {
         /* Not to be left as a zombie of whoever adopts it. */
         waitpid(pid, NULL, 0);
     }
-    _exit(0);
+    return 0;
 }
 
 static pls_err birth_give(birth *b)
