@@ -293,10 +293,10 @@ START_TEST(test_random_traffic_keeps_the_books)
     } held[HELD] = {0};
     pls_rng rng;
     pls_rng_init(&rng, 21);
-    for (uint32_t turn = 0; turn < 6000; turn++) {
+    for (uint32_t turn = 0; turn < 3000; turn++) {
         uint32_t i = pls_rng_below(&rng, HELD);
         if (held[i].bytes == 0) {
-            uint64_t bytes = 1 + (pls_rng_next(&rng) >> (64 - 4 - pls_rng_below(&rng, 20)));
+            uint64_t bytes = 1 + (pls_rng_next(&rng) >> (64 - 4 - pls_rng_below(&rng, 18)));
             if (pls_arena_alloc(s.arena, bytes, &held[i].block) != PLS_OK) {
                 continue;
             }

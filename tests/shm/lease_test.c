@@ -137,6 +137,7 @@ START_TEST(test_view_of_a_dead_owner_stays_until_its_last_lease_is_gone)
     pls_lease_return(&lease);
     pls_views_sweep(s.views);
     ck_assert_uint_eq(pls_views_mapped_count(s.views), 0);
+    pls_views_destroy(s.views);
     stand_open(&s, UINT64_C(64) << 20, 0);
 }
 END_TEST
