@@ -343,6 +343,9 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
         pls_actors_run(p);
         count++;
     }
+    if (p->self.count > 0) {
+        count += self_poll(p, defer); /* answers to ourselves need no further turn */
+    }
     p->polling = false;
     bool more = p->self.count > 0 || p->runnable_first != NULL;
     if (more && !p->self_woken && p->on.wake != NULL) {

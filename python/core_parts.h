@@ -63,7 +63,7 @@ PyObject *core_loop_on_event(PyObject *self, PyObject *ignored);
 PyObject *core_loop_on_wake(PyObject *self, PyObject *ignored);
 PyObject *core_loop_on_arm(PyObject *self, PyObject *ignored);
 PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout);
-PyObject *core_loop_drain_event(PyObject *self, PyObject *ignored);
+PyObject *core_loop_after_sleep(PyObject *self, PyObject *ignored);
 void core_loop_wake(void *context);
 void core_loop_wake_after(void *context, int64_t ns);
 void core_loop_arm(core_runtime *rt);

@@ -129,12 +129,13 @@ PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout)
     return PyFloat_FromDouble(left > 0 ? left : 0);
 }
 
-/* A worker's eventfd was readable: its selector has returned, and takes messages in next time. */
-PyObject *core_loop_drain_event(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* A worker's eventfd is readable: its messages are handled before the loop does anything else. */
+PyObject *core_loop_after_sleep(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     core_runtime *rt = (core_runtime *)self;
     if (rt->p != NULL && !pulsing_forked(rt->p)) {
         pulsing_disarm(rt->p, true);
+        pulsing_poll(rt->p, POLL_BURST_MAX, false);
     }
     Py_RETURN_NONE;
 }

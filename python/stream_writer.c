@@ -282,6 +282,15 @@ static PyObject *writer_write(PyObject *self, PyObject *item)
     return future;
 }
 
+static PyObject *writer_write_json(PyObject *self, PyObject *object)
+{
+    PyObject *compat = PyImport_ImportModule("pulsing._compat");
+    PyObject *result =
+        compat != NULL ? PyObject_CallMethod(compat, "write_json", "OO", self, object) : NULL;
+    Py_XDECREF(compat);
+    return result;
+}
+
 static PyObject *writer_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     core_writer *writer = (core_writer *)self;
@@ -371,6 +380,8 @@ static PyMethodDef writer_methods[] = {
     {"write", writer_write, METH_O,
      "write(obj): send an item; await it to wait while the reader is behind. Raises StreamClosed "
      "when the reader is gone."},
+    {"write_json", writer_write_json, METH_O,
+     "write_json(obj): the reader gets the JSON bytes."},
     {"close", writer_close, METH_NOARGS, "close(): no more items."},
     {"error", writer_error, METH_O, "error(exception or text): end the stream with an error."},
     {NULL, NULL, 0, NULL},

@@ -186,7 +186,9 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
         return PYGEN_ERROR;
     }
     mark_awaited(call);
-    if (rt->ready != NULL && !call->control) {
+    bool elsewhere =
+        call->ref == NULL || pulsing_target_slot(call->ref->target) != pulsing_slot(rt->p);
+    if (rt->ready != NULL && !call->control && elsewhere) {
         if (core_loop_turn_due(rt)) {
             *out = Py_NewRef(Py_None);
             return PYGEN_NEXT;

@@ -460,7 +460,7 @@ static PyMethodDef runtime_methods[] = {
     {"ref", runtime_ref, METH_VARARGS, "ref(id, window, restartable, name, class_name)"},
     {"death", runtime_death, METH_VARARGS, "death(slot, epoch): how a process ended, in words."},
     {"route", runtime_route, METH_VARARGS, "route(id, slot, epoch): where an actor lives now."},
-    {"drain_event", core_loop_drain_event, METH_NOARGS, "A worker's eventfd is readable."},
+    {"after_sleep", core_loop_after_sleep, METH_NOARGS, "A worker's eventfd is readable."},
     {"fail", runtime_fail, METH_O, "End all calls with SystemClosed and this text."},
     {"close", runtime_close, METH_NOARGS, "Detach."},
     {"directory", runtime_directory, METH_NOARGS,

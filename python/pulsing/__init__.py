@@ -6,6 +6,7 @@ from pulsing import _stranger
 _stranger.refuse()
 
 from . import _core  # noqa: E402
+from ._compat import REF_EXTRAS, ask_with_timeout, get_system, init, shutdown  # noqa: E402
 from ._actor import Actor, ActorContext, as_actor, current_context  # noqa: E402
 from ._config import SystemConfig  # noqa: E402
 from ._errors import (  # noqa: E402
@@ -30,7 +31,7 @@ from ._message import Message, StreamMessage, _restore  # noqa: E402
 
 __version__ = _core.__version__
 
-_core.register_python(Message, StreamMessage, _restore, ActorId, {})
+_core.register_python(Message, StreamMessage, _restore, ActorId, REF_EXTRAS)
 
 from ._blocking import BlockingSystem, connect  # noqa: E402
 from ._system import ActorSystem, create_actor_system  # noqa: E402
@@ -63,8 +64,12 @@ __all__ = [
     "SystemClosed",
     "SystemConfig",
     "as_actor",
+    "ask_with_timeout",
     "connect",
     "create_actor_system",
     "current_context",
+    "get_system",
+    "init",
     "remote",
+    "shutdown",
 ]

@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Callable
 
 from . import _core
+from ._compat import class_resolve, class_spawn
 
 if TYPE_CHECKING:
     from ._system import ActorSystem
@@ -252,7 +253,7 @@ def _check_names(cls: type) -> None:
                 f"{cls.__name__}.{name}() would hide ref.{name}, which every ref has: give the method another name"
             )
     for name in _CLASS_NAMES & set(vars(cls)):
-        if getattr(vars(cls)[name], "__func__", None) not in (_local_entry, _remote_entry):
+        if getattr(vars(cls)[name], "__func__", None) not in _ADDED.values():
             raise ValueError(
                 f"{cls.__name__}.{name}() would hide {cls.__name__}.{name}(system, ...), which makes the "
                 "actor: give the method another name"
@@ -278,6 +279,22 @@ def _remote_entry(cls, system, *args, **kwargs):
     return _local_entry(cls, system, *args, **kwargs)
 
 
+def _spawn_entry(cls, *args, **kwargs):
+    return class_spawn(cls, *args, **kwargs)
+
+
+def _resolve_entry(cls, name, timeout=None):
+    return class_resolve(cls, name, timeout)
+
+
+_ADDED = {
+    "local": _local_entry,
+    "remote": _remote_entry,
+    "spawn": _spawn_entry,
+    "resolve": _resolve_entry,
+}
+
+
 def as_actor(cls: type | None = None, /, **options: Any):
     """Makes a class an actor class: its public methods become endpoints of its refs.
 
@@ -293,7 +310,7 @@ def as_actor(cls: type | None = None, /, **options: Any):
             raise TypeError(f"as_actor decorates a class, not {cls!r}")
         _check_names(cls)
         cls.__pulsing_options__ = {**getattr(cls, "__pulsing_options__", {}), **options}
-        for name, function in (("local", _local_entry), ("remote", _remote_entry)):
+        for name, function in _ADDED.items():
             setattr(cls, name, classmethod(function))
         return cls
 

@@ -96,9 +96,6 @@ def _keep_bundle(key: bytes, bundle: _Bundle) -> None:
         _bundles.popitem(last=False)
 
 
-# -- what the pickles call -------------------------------------------------------------------------
-
-
 def load_class(key: bytes, data: bytes) -> type:
     """The class of a key; its bundle is opened only when this process has none."""
     cls = _classes.get(key)
@@ -138,10 +135,7 @@ def finish_class(cls: type, state: tuple[Callable[..., Any], Any]) -> None:
         _unfinished.discard(key)
 
 
-# -- picklers --------------------------------------------------------------------------------------
-
-
-class _CodePickler(Reducers, cloudpickle.Pickler):  # type: ignore[misc]
+class _CodePickler(Reducers, cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, types.FunctionType)):
             self.see_module(obj)

@@ -44,8 +44,6 @@ def type_name(kind: type) -> str:
     return name if module in (None, "builtins") else f"{module}.{name}"
 
 
-# -- what cannot be sent ---------------------------------------------------------------------------
-
 _REMEDIES = (
     (
         r"lock|RLock|Condition|Semaphore|Event|_local|Thread",
@@ -81,8 +79,6 @@ def _refusal(obj: Any, error: BaseException) -> Exception:
         f"{_remedy(culprit)} ({error})"
     )
 
-
-# -- modules whose code has to travel --------------------------------------------------------------
 
 _by_value_modules: dict[str, bool] = {"__main__": True, "builtins": False}
 
@@ -133,8 +129,6 @@ def module_by_value(name: Any) -> bool:
     _by_value_modules[name] = by_value
     return by_value
 
-
-# -- reducers common to both picklers --------------------------------------------------------------
 
 _OPEN_FILES = (io.TextIOWrapper, io.BufferedIOBase, io.RawIOBase)
 

@@ -374,6 +374,33 @@ class ActorSystem:
         """The actors of this process: id, name, class, messages queued and running."""
         return self._host.listing()
 
+    def local_actor_names(self) -> list[str]:
+        """The names of this process's actors."""
+        return [h.name for h in self._host.actors.values() if h.name is not None]
+
+    async def all_named_actors(self) -> list[dict[str, Any]]:
+        """The public names of this node, each with its actor's id and class."""
+        self._check()
+        reply = await self._rt.names_list()
+        return [
+            {"name": name, "actor_id": ActorId(self._rt.node_id, actor, name), "class": class_name}
+            for name, actor, _, _, flags, class_name, _ in self._rt.names_parse(reply[7])
+            if flags & NAME_PUBLIC
+        ]
+
+    async def get_named_instances(self, name: str) -> list[dict[str, Any]]:
+        """The replicas of a name: where each lives."""
+        refs = await self.find_all(name)
+        return [
+            {"node_id": str(self.node_id), "addr": self.addr, "actor_id": r.actor_id} for r in refs
+        ]
+
+    async def resolve_named(self, name: str, node_id: Any = None) -> Any:
+        """`resolve`, on a node if one is given."""
+        if node_id is not None and node_id != self.node_id:
+            raise ActorNotFound(f"no node {node_id} is known")
+        return await self.resolve(name)
+
     def dead_letters(self) -> dict[str, int]:
         """How many messages reached nobody, as this process saw it, by reason."""
         return self._rt.dead_letters()
@@ -510,8 +537,7 @@ class WorkerSystem(ActorSystem):
     """The system as actors in a worker see it. It ends with its node."""
 
     def _listen(self) -> None:
-        # Readable only says that the selector returns; messages are taken in before it sleeps.
-        self._loop.add_reader(self._rt.event_fd, self._rt.drain_event)
+        # The selector itself takes messages in.
         self._loop.add_reader(self._rt.control_fd, self._on_control)
 
     def _on_shutdown(self, seconds: float) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import select
 import selectors
 import signal
 import sys
@@ -17,16 +19,38 @@ from ._system import WorkerSystem
 
 
 class _Selector(selectors.EpollSelector):
-    """Looks at the ring for a moment, and handles messages, before the loop sleeps."""
+    """Looks at the ring for a moment, and handles messages, before the loop sleeps and as soon as
+    it wakes."""
 
     def __init__(self):
         super().__init__()
-        self.before_sleep: Any = None
+        self._runtime: Any = None
+        self._event_fd = -1
+
+    def attach(self, runtime: Any) -> None:
+        """From now on the runtime's messages are taken in here."""
+        self._runtime = runtime
+        self._event_fd = runtime.event_fd
+        self.register(self._event_fd, selectors.EVENT_READ, None)
 
     def select(self, timeout=None):
-        if self.before_sleep is not None:
-            timeout = self.before_sleep(timeout)
-        return super().select(timeout)
+        timeout = self._runtime.before_sleep(timeout)
+        if timeout is None:
+            timeout = -1
+        elif timeout > 0:
+            timeout = math.ceil(timeout * 1e3) * 1e-3
+        ready = []
+        for fd, event in self._selector.poll(timeout, max(len(self._fd_to_key), 1)):
+            if fd == self._event_fd:
+                self._runtime.after_sleep()
+                continue
+            key = self._fd_to_key.get(fd)
+            if key is not None:
+                mask = (event & ~select.EPOLLIN and selectors.EVENT_WRITE) | (
+                    event & ~select.EPOLLOUT and selectors.EVENT_READ
+                )
+                ready.append((key, mask & key.events))
+        return ready
 
 
 def _setup(info: dict[str, Any]) -> dict[str, Any]:
@@ -50,8 +74,9 @@ def main(control: int, info: dict[str, Any]) -> int:
     asyncio.set_event_loop(loop)
     rt = _core.Runtime(control, worker=True, loop=loop, hooked=True)
     config = SystemConfig(stop_timeout=settings.get("stop_timeout", 10.0), workers=0)
-    system = asyncio_run_soon(loop, rt, config)
-    selector.before_sleep = rt.before_sleep
+    selector.attach(rt)
+    system = WorkerSystem(rt, config, None, loop)
+    system._listen()
     if info["dedicated"]:
         system._host.when_empty = lambda: loop.call_later(0.05, _stop_if_empty, system, loop)
     try:
@@ -65,10 +90,3 @@ def main(control: int, info: dict[str, Any]) -> int:
 def _stop_if_empty(system: WorkerSystem, loop: Any) -> None:
     if not system._host.actors:
         loop.stop()
-
-
-def asyncio_run_soon(loop: Any, rt: Any, config: SystemConfig) -> WorkerSystem:
-    """The system, made before the loop runs."""
-    system = WorkerSystem(rt, config, None, loop)
-    system._listen()
-    return system
