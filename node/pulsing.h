@@ -33,6 +33,9 @@ void pulsing_close(pulsing *p);
  * until pulsing_close(). Threads: owner thread; never blocks. */
 void pulsing_fail(pulsing *p, const char *text);
 
+/* Why nothing can be sent any more, or NULL. Lent until close. */
+const char *pulsing_closed_text(const pulsing *p);
+
 /* The eventfd of the inbox, readable when armed and something came. Lent until close. */
 int pulsing_event_fd(const pulsing *p);
 

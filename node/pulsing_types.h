@@ -86,6 +86,9 @@ typedef struct pulsing_callbacks {
     void (*stream_open)(void *context, void *user, const pulsing_origin *reader);
     /* The stopping actor `user` has handled its last message. */
     void (*drained)(void *context, void *user);
+    /* Find out where this restartable actor lives, whose birthplace is dead: end with
+     * pulsing_target_move() or pulsing_target_kill(). */
+    void (*locate)(void *context, uint64_t actor_id);
     /* Something was queued for this process itself: call pulsing_poll() soon. */
     void (*wake)(void *context);
     /* The same, in `ns` nanoseconds, whatever comes meanwhile. */

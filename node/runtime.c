@@ -171,6 +171,11 @@ void pulsing_close(pulsing *p)
     free(p);
 }
 
+const char *pulsing_closed_text(const pulsing *p)
+{
+    return p->closed_text;
+}
+
 int pulsing_event_fd(const pulsing *p)
 {
     return pls_inbox_eventfd(p->inbox);

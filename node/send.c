@@ -133,6 +133,9 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
     send->target = target;
     send->call_id = 0;
     err = room_find(p, send, may_leave);
+    if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
+        err = room_find(p, send, false);
+    }
     if (err != PLS_OK) {
         return err;
     }
@@ -356,6 +359,11 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
         pls_leaving leaving = {parcel->call_id, parcel->bytes, parcel->block, parcel->len,
                                parcel->flags};
         err = pls_target_retain(p, target, &leaving);
+    }
+    if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
+        pls_parcels_push_front(&target->waiting, parcel);
+        p->waiting_count++;
+        return PLS_EFULL;
     }
     if (err != PLS_OK) {
         pls_send_failed(p, parcel, PULSING_DIED, pls_err_text(err));

@@ -270,6 +270,18 @@ static void target_wait_for_rebuild(pulsing *p, pulsing_target *target)
     target->has_retain_index = false;
 }
 
+bool pls_target_lost_sight(pulsing *p, pulsing_target *target)
+{
+    if (!target->restartable || p->on.locate == NULL || target->state != PLS_TARGET_UP) {
+        return false;
+    }
+    target->state = PLS_TARGET_MOVING;
+    target->in_flight = 0;
+    target->has_retain_index = false;
+    p->on.locate(p->on.context, target->id);
+    return true;
+}
+
 /* The end of a process is known better after it than while it was dying. */
 static void death_retell(pulsing_target *target, const char *text)
 {

@@ -14,14 +14,47 @@ static PyObject *event_tuple(const pls_attach_event *event)
         event->data_bytes > 0 ? (const char *)event->data : "", (Py_ssize_t)event->data_bytes);
 }
 
+/* Where an actor lives that is not at its birthplace any more. */
+static int locate_handle(core_runtime *rt, const pls_attach_event *event, uint64_t actor)
+{
+    if (event->status != PLS_OK) {
+        pulsing_target_kill(rt->p, actor, PULSING_DIED, "its process died and it was not rebuilt");
+    } else if ((event->flags & PLS_ACTOR_REBUILDING) == 0) {
+        pulsing_target_move(rt->p, actor, event->slot, event->epoch);
+    }
+    return 0; /* while it is being rebuilt, ROUTE or ACTOR_LOST follows */
+}
+
+void core_control_locate(void *context, uint64_t actor)
+{
+    core_runtime *rt = context;
+    uint32_t request = 0;
+    if (pls_attach_actor_find(pulsing_attach_of(rt->p), actor, &request) != PLS_OK) {
+        return; /* the node is gone, and every call ends with it */
+    }
+    PyObject *key = PyLong_FromUnsignedLong(request);
+    PyObject *value = PyLong_FromUnsignedLongLong(actor);
+    if (key == NULL || value == NULL || PyDict_SetItem(rt->requests, key, value) < 0) {
+        PyErr_WriteUnraisable((PyObject *)rt);
+    }
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+}
+
 static int reply_handle(core_runtime *rt, const pls_attach_event *event)
 {
     PyObject *key = PyLong_FromUnsignedLong(event->request);
     if (key == NULL) {
         return -1;
     }
-    core_call *call = (core_call *)PyDict_GetItemWithError(rt->requests, key);
+    PyObject *found = PyDict_GetItemWithError(rt->requests, key);
+    core_call *call = found != NULL && !PyLong_Check(found) ? (core_call *)found : NULL;
     int result = 0;
+    if (found != NULL && call == NULL) {
+        uint64_t actor = PyLong_AsUnsignedLongLong(found);
+        result = PyDict_DelItem(rt->requests, key);
+        result |= locate_handle(rt, event, actor);
+    }
     if (call != NULL) {
         Py_INCREF(call);
         result = PyDict_DelItem(rt->requests, key);
@@ -103,8 +136,10 @@ static int node_gone(core_runtime *rt)
     }
     PyDict_Clear(rt->requests);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(calls); i++) {
-        PyObject *exception = core_exception(rt->state, CORE_SYSTEM_CLOSED, "%s", text);
-        core_call_finish((core_call *)PyList_GET_ITEM(calls, i), NULL, exception);
+        if (Py_TYPE(PyList_GET_ITEM(calls, i)) == rt->state->call_type) {
+            PyObject *exception = core_exception(rt->state, CORE_SYSTEM_CLOSED, "%s", text);
+            core_call_finish((core_call *)PyList_GET_ITEM(calls, i), NULL, exception);
+        }
     }
     Py_DECREF(calls);
     return notice(rt, "on_node_gone", Py_BuildValue("(s)", text));

@@ -111,5 +111,6 @@ PyObject *core_message_send(core_ref *ref, PyObject *message, double timeout, bo
 
 /* control.c: requests to the node and its notices. */
 PyObject *core_control_poll(core_runtime *rt);
+void core_control_locate(void *context, uint64_t actor);
 
 #endif

@@ -83,6 +83,10 @@ PyObject *core_ref_words(core_ref *ref)
 int core_fail_target(core_state *state, pls_err err, core_ref *ref)
 {
     const char *death = pulsing_target_death(ref->target);
+    if (err == PLS_ECLOSED && pulsing_closed_text(ref->rt->p) != NULL) {
+        PyErr_SetString(state->errors[CORE_SYSTEM_CLOSED], pulsing_closed_text(ref->rt->p));
+        return -1;
+    }
     if (err != PLS_EDEAD || death == NULL) {
         return core_fail(state, err, "the message was not sent");
     }

@@ -73,6 +73,7 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .stream_room = core_on_stream_room,
                       .stream_open = core_on_stream_open,
                       .drained = core_on_drained,
+                      .locate = core_control_locate,
                       .wake = core_loop_wake,
                       .wake_after = core_loop_wake_after},
     };

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_NODE_RUNTIME_PARTS_H
+#define PLS_NODE_RUNTIME_PARTS_H
+
+#include "node/runtime.h"
+
+/* What the runtime's files call of each other.
+ * Threads: owner thread; never blocks; the same for every function of this header. */
+
+/* parcel.c */
+pls_parcel *pls_parcel_new(const uint8_t *bytes, uint32_t len, uint16_t type, uint16_t flags);
+void pls_parcel_free(pulsing *p, pls_parcel *parcel);
+void pls_parcels_push(pls_parcels *list, pls_parcel *parcel);
+void pls_parcels_push_front(pls_parcels *list, pls_parcel *parcel);
+pls_parcel *pls_parcels_pop(pls_parcels *list);
+
+/* link.c: the link to (slot, epoch), made if need be; may block 5 s the first time. */
+PLS_MUST_USE pls_err pls_link_get(pulsing *p, uint32_t slot, uint32_t epoch, bool to_send,
+                                  pls_link **link_out);
+/* Puts a parcel into the ring, or at the end of the link's queue. Takes it. PLS_EFULL: queued. */
+pls_err pls_link_send(pulsing *p, pls_link *link, pls_parcel *parcel);
+void pls_link_flush(pulsing *p, uint32_t slot);
+void pls_link_signal(pulsing *p, uint32_t slot, uint32_t epoch, pls_wire_type type, uint64_t id,
+                     uint64_t value);
+void pls_link_owed(pulsing *p, uint32_t slot);
+void pls_links_close(pulsing *p);
+/* death.c */
+void pls_death_seen(pulsing *p, uint32_t slot);
+/* Ends what waits for processes that have been dying for longer than the grace. */
+void pls_dying_check(pulsing *p);
+
+/* call.c */
+uint64_t pls_call_open(pulsing *p, pulsing_target *target, void *user, uint32_t slot,
+                       uint32_t epoch, pls_call_state state);
+pls_call *pls_call_find(pulsing *p, uint64_t call_id);
+void pls_call_close(pulsing *p, uint64_t call_id);
+/* Ends a call of ours with a status and a text; nothing if it is unknown. */
+void pls_call_end(pulsing *p, uint64_t call_id, pulsing_status status, const char *text);
+void pls_calls_end_all(pulsing *p, pulsing_status status, const char *text);
+void pls_calls_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text);
+void pls_call_reply(pulsing *p, const pls_arrival *arrival);
+void pls_call_stream_signal(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
+/* Payload and block of an arrival whose fixed part is `fixed_bytes` long.
+ * Errors: PLS_EPROTO, and what pls_block_open() gives. */
+PLS_MUST_USE pls_err pls_message_payload(pulsing *p, const pls_arrival *arrival,
+                                         uint32_t fixed_bytes, uint32_t payload_bytes,
+                                         pulsing_message *message);
+
+/* target.c */
+void pls_target_credit(pulsing *p, pulsing_target *target, uint32_t count);
+/* Keeps a copy of a request that leaves for a restartable actor, and numbers it in its head. */
+PLS_MUST_USE pls_err pls_target_retain(pulsing *p, pulsing_target *target,
+                                       const pls_leaving *leaving);
+/* Takes a request that waits out of its queue; false if it has left. */
+bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id);
+/* A restartable actor is not where it was: messages wait until the node has said where it is.
+ * False for other actors, which are simply dead. */
+bool pls_target_lost_sight(pulsing *p, pulsing_target *target);
+void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying);
+void pls_targets_free(pulsing *p);
+pulsing_target *pls_target_find(pulsing *p, uint64_t actor_id);
+
+/* send.c */
+void pls_send_text(pulsing *p, const pulsing_origin *origin, pulsing_status status,
+                   const char *text);
+/* Puts a request on its way to its target's process. Takes it. */
+pls_err pls_send_request(pulsing *p, pls_parcel *parcel);
+void pls_send_self(pulsing *p, pls_parcel *parcel);
+/* A parcel that will never arrive: its call ends, its sender is told. Takes it. */
+void pls_send_failed(pulsing *p, pls_parcel *parcel, pulsing_status status, const char *text);
+
+/* actor.c */
+void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer);
+void pls_actors_run(pulsing *p);
+void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
+void pls_actors_free(pulsing *p);
+void pls_dead_letter(pulsing *p, pulsing_status reason);
+
+/* block.c: the block that an arrival announces; NULL and PLS_OK if none. */
+PLS_MUST_USE pls_err pls_block_open(pulsing *p, const pls_arrival *arrival,
+                                    pulsing_block **block_out);
+void pls_block_decline(pulsing *p, uint32_t slot, uint32_t epoch, const pls_descriptor *descriptor);
+void pls_blocks_sweep(pulsing *p);
+
+#endif
