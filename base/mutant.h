@@ -6,7 +6,7 @@
  * place that names n. In every other build pls_mutant() is the constant 0 and costs nothing. */
 enum pls_mutants {
     PLS_MUTANT_NO_FENCE = 1,       /* no store-load fence between publishing and the bell */
-    PLS_MUTANT_EARLY_PUBLISH = 2,  /* tail is stored before the record is written */
+    PLS_MUTANT_EARLY_PUBLISH = 2,  /* tail is stored when room is reserved */
     PLS_MUTANT_WINNER_SIGNALS = 3, /* disarm first; only the winner of the CAS signals */
     PLS_MUTANT_NO_BOUNDS = 4,      /* the length of a peer's record is believed */
     PLS_MUTANT_EARLY_REUSE = 5,    /* a lent block is free once its owner lets go of it */

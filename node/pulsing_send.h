@@ -64,6 +64,10 @@ void pulsing_sent_notify(pulsing *p, void *user);
  * Owns:    gives the room; `*base_out` is written by the caller. */
 PLS_MUST_USE pls_err pulsing_room_alloc(pulsing *p, uint64_t bytes, pulsing_room **room_out,
                                         uint8_t **base_out);
+/* The same memory once more, for another receiver of the same payload.
+ * Errors:  PLS_ENOMEM. Owns: gives the room. */
+PLS_MUST_USE pls_err pulsing_room_share(pulsing *p, const pulsing_room *room,
+                                        pulsing_room **room_out);
 void pulsing_room_free(pulsing *p, pulsing_room *room);
 
 /* A one-word message: what a reader tells the writer of its stream. Errors as above. */

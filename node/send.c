@@ -429,6 +429,18 @@ pls_err pulsing_room_alloc(pulsing *p, uint64_t bytes, pulsing_room **room_out, 
     return PLS_OK;
 }
 
+pls_err pulsing_room_share(pulsing *p, const pulsing_room *room, pulsing_room **room_out)
+{
+    pulsing_room *shared = malloc(sizeof *shared);
+    if (shared == NULL) {
+        return PLS_ENOMEM;
+    }
+    *shared = *room;
+    pls_arena_hold(p->arena, room->block);
+    *room_out = shared;
+    return PLS_OK;
+}
+
 void pulsing_room_free(pulsing *p, pulsing_room *room)
 {
     if (room != NULL) {

@@ -40,6 +40,17 @@ int core_send_exception(core_runtime *rt, pulsing_send *send, PyObject *exceptio
 /* Returns 1 if the message waits for its turn, 0 if it has left, -1 with an exception. */
 int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, size_t arg_count,
                    PyObject *kwnames);
+/* Arguments that were encoded once, to be sent to several. */
+typedef struct core_payload {
+    pulsing_room *room;
+    uint32_t payload_bytes;
+    bool in_room;
+    uint8_t inline_bytes[PULSING_INLINE_BYTES_MAX];
+} core_payload;
+int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_count,
+                        PyObject *kwnames, core_payload *payload);
+int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *payload);
+void core_payload_free(core_runtime *rt, core_payload *payload);
 int core_reply_object(core_runtime *rt, const pulsing_origin *origin, PyObject *object);
 /* Answers with the set exception, and clears it. */
 void core_reply_raised(core_runtime *rt, const pulsing_origin *origin);
@@ -108,6 +119,9 @@ double core_timeout_of(PyObject *object);
 PyObject *core_endpoint_call(PyObject *self, PyObject *const *args, size_t nargsf,
                              PyObject *kwnames);
 PyObject *core_message_send(core_ref *ref, PyObject *message, double timeout, bool tell);
+/* broadcast(refs, method, tell, args...): the same call to each ref; a list of awaitables. */
+PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                         PyObject *kwnames);
 
 /* control.c: requests to the node and its notices. */
 PyObject *core_control_poll(core_runtime *rt);

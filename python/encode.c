@@ -95,6 +95,55 @@ int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, 
     return sink_send(rt, send, &sink, written);
 }
 
+/* Sends the same payload as the one that was encoded before: a copy of what goes inline, the same
+ * block for the rest. */
+int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *payload)
+{
+    pulsing_room *room = NULL;
+    pls_err err = payload->room != NULL ? pulsing_room_share(rt->p, payload->room, &room) : PLS_OK;
+    if (err != PLS_OK) {
+        pulsing_abort(rt->p, send);
+        return core_fail(rt->state, err, "the message was not sent");
+    }
+    if (!payload->in_room) {
+        memcpy(send->at, payload->inline_bytes, payload->payload_bytes);
+    }
+    err = pulsing_commit(rt->p, send, payload->payload_bytes, room, payload->in_room);
+    if (err == PLS_OK || err == PLS_EFULL) {
+        return err == PLS_EFULL;
+    }
+    return core_fail(rt->state, err, "the message was not sent");
+}
+
+int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_count,
+                        PyObject *kwnames, core_payload *payload)
+{
+    pls_sink sink;
+    memset(payload, 0, offsetof(core_payload, inline_bytes));
+    pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes,
+                  PLS_CODEC_ALLOW_PICKLE, rt);
+    if (pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink) < 0) {
+        pls_sink_fini(&sink);
+        return -1;
+    }
+    payload->in_room = sink.begin != payload->inline_bytes;
+    payload->payload_bytes = (uint32_t)pls_sink_len(&sink);
+    pls_err err = pls_sink_len(&sink) > UINT32_MAX ? PLS_ETOOBIG : PLS_OK;
+    if (err == PLS_OK && (payload->in_room || sink.buffer_count > 0)) {
+        err = room_fill(rt, &sink, payload->in_room, &payload->room);
+    }
+    pls_sink_fini(&sink);
+    return err == PLS_OK ? 0 : core_fail(rt->state, err, "a large payload cannot be sent");
+}
+
+void core_payload_free(core_runtime *rt, core_payload *payload)
+{
+    if (rt->p != NULL) {
+        pulsing_room_free(rt->p, payload->room);
+    }
+    payload->room = NULL;
+}
+
 int core_reply_object(core_runtime *rt, const pulsing_origin *origin, PyObject *object)
 {
     pulsing_send send;

@@ -259,6 +259,8 @@ static PyMethodDef module_methods[] = {
     {"current", core_current, METH_NOARGS, "The message that the running task handles, or None."},
     {"register_system", core_register_system, METH_O, "The class of systems."},
     {"register_python", core_register_python, METH_VARARGS, "Classes that are written in Python."},
+    {"broadcast", (PyCFunction)(void (*)(void))core_broadcast, METH_FASTCALL | METH_KEYWORDS,
+     "broadcast(refs, method, tell, *args, **kwargs): the same call to each, encoded once."},
     {"encode", core_encode, METH_VARARGS, "encode(obj, runtime=None) -> bytes"},
     {"decode", core_decode, METH_VARARGS, "decode(bytes, runtime=None) -> object"},
     {NULL, NULL, 0, NULL},

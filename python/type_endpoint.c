@@ -71,7 +71,8 @@ typedef struct outgoing {
     PyObject *const *args;
     size_t arg_count;
     PyObject *kwnames;
-    PyObject *object; /* instead of arguments: a message for receive() */
+    PyObject *object;            /* instead of arguments: a message for receive() */
+    const core_payload *payload; /* instead of arguments: they were encoded before */
 } outgoing;
 
 static PyObject *request_send(core_ref *ref, PyObject *name, double timeout, bool tell,
@@ -111,7 +112,8 @@ static PyObject *request_send(core_ref *ref, PyObject *name, double timeout, boo
         call->timeout = timeout >= 0 ? timeout : rt->ask_timeout;
         Py_INCREF(call); /* the table's, until on_reply */
     }
-    int waits = out->object != NULL
+    int waits = out->payload != NULL ? core_send_payload(rt, &send, out->payload)
+                : out->object != NULL
                     ? core_send_object(rt, &send, out->object)
                     : core_send_call(rt, &send, out->args, out->arg_count, out->kwnames);
     if (tell) {
@@ -130,14 +132,74 @@ PyObject *core_endpoint_call(PyObject *self, PyObject *const *args, size_t nargs
                              PyObject *kwnames)
 {
     core_endpoint *endpoint = (core_endpoint *)self;
-    outgoing out = {args, (size_t)PyVectorcall_NARGS(nargsf), kwnames, NULL};
+    outgoing out = {args, (size_t)PyVectorcall_NARGS(nargsf), kwnames, NULL, NULL};
     return request_send(endpoint->ref, endpoint->name, endpoint->timeout, endpoint->tell, &out);
 }
 
 PyObject *core_message_send(core_ref *ref, PyObject *message, double timeout, bool tell)
 {
-    outgoing out = {NULL, 0, NULL, message};
+    outgoing out = {NULL, 0, NULL, message, NULL};
     return request_send(ref, NULL, timeout, tell, &out);
+}
+
+/* One awaitable per ref; a ref that is dead gives its exception in the awaitable's place. */
+static PyObject *broadcast_each(PyObject *refs, PyObject *name, bool tell,
+                                const core_payload *payload)
+{
+    PyObject *calls = PyList_New(0);
+    outgoing out = {NULL, 0, NULL, NULL, payload};
+    for (Py_ssize_t i = 0; calls != NULL && i < PyList_GET_SIZE(refs); i++) {
+        core_ref *ref = (core_ref *)PyList_GET_ITEM(refs, i);
+        PyObject *call = request_send(ref, name, -1, tell, &out);
+        if (call == NULL) {
+            PyObject *type = NULL;
+            PyObject *traceback = NULL;
+            PyErr_Fetch(&type, &call, &traceback);
+            PyErr_NormalizeException(&type, &call, &traceback);
+            Py_XDECREF(type);
+            Py_XDECREF(traceback);
+        }
+        if (call == NULL || PyList_Append(calls, call) < 0) {
+            Py_CLEAR(calls);
+        }
+        Py_XDECREF(call);
+    }
+    return calls;
+}
+
+PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                         PyObject *kwnames)
+{
+    core_state *state = core_state_of(module);
+    if (count < 3 || !PyList_Check(args[0]) || !PyUnicode_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "broadcast(refs, method, tell, *args, **kwargs)");
+        return NULL;
+    }
+    PyObject *refs = args[0];
+    core_runtime *rt = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(refs); i++) {
+        core_ref *ref = (core_ref *)PyList_GET_ITEM(refs, i);
+        if (Py_TYPE((PyObject *)ref) != state->ref_type || (rt != NULL && ref->rt != rt)) {
+            PyErr_SetString(PyExc_TypeError, "broadcast() takes refs of one system");
+            return NULL;
+        }
+        rt = ref->rt;
+    }
+    if (rt == NULL) {
+        return PyList_New(0);
+    }
+    core_payload *payload = PyMem_Malloc(sizeof *payload);
+    PyObject *calls = NULL;
+    if (payload == NULL) {
+        return PyErr_NoMemory();
+    }
+    if (core_check_use(rt) == 0 &&
+        core_payload_encode(rt, args + 3, (size_t)count - 3, kwnames, payload) == 0) {
+        calls = broadcast_each(refs, args[1], PyObject_IsTrue(args[2]) == 1, payload);
+        core_payload_free(rt, payload);
+    }
+    PyMem_Free(payload);
+    return calls;
 }
 
 static core_endpoint *endpoint_like(core_endpoint *endpoint)

@@ -33,7 +33,9 @@ __version__ = _core.__version__
 
 _core.register_python(Message, StreamMessage, _restore, ActorId, REF_EXTRAS)
 
+from ._batch import batch  # noqa: E402
 from ._blocking import BlockingSystem, connect  # noqa: E402
+from ._pool import Group, Pool, Topic  # noqa: E402
 from ._system import ActorSystem, create_actor_system  # noqa: E402
 
 remote = as_actor
@@ -54,17 +56,21 @@ __all__ = [
     "BlockingSystem",
     "CodecError",
     "DeadlockError",
+    "Group",
     "MailboxFull",
     "Message",
     "NodeId",
     "NodeUnreachable",
+    "Pool",
     "PulsingError",
     "StreamClosed",
     "StreamMessage",
     "SystemClosed",
     "SystemConfig",
+    "Topic",
     "as_actor",
     "ask_with_timeout",
+    "batch",
     "connect",
     "create_actor_system",
     "current_context",

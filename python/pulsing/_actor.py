@@ -146,16 +146,32 @@ def current_context() -> ActorContext:
 class ActorClass:
     """What the host needs to know of a class: its endpoints, its hooks, its options."""
 
-    __slots__ = ("cls", "methods", "receive", "receive_context", "options", "name")
+    __slots__ = ("batches", "cls", "methods", "receive", "receive_context", "options", "name")
 
     def __init__(self, cls: type, options: dict[str, Any]):
         self.cls = cls
         self.name = cls.__qualname__.rpartition(".")[2] or cls.__name__
         self.options = options
         self.methods = {name: _endpoint(cls, name, options) for name in _endpoint_names(cls, options)}
+        self.batches = any(getattr(m, "__pulsing_batch__", False) for m in self.methods.values())
+        if self.batches:
+            from ._batch import alone
+
+            for name, method in self.methods.items():
+                if not getattr(method, "__pulsing_batch__", False):
+                    self.methods[name] = alone(method)
         receive = getattr(cls, "receive", None)
         self.receive = receive if callable(receive) else None
         self.receive_context = self.receive is not None and _wants_context(self.receive, 2)
+
+
+    @property
+    def concurrency(self) -> int:
+        """Messages that may be handled at a time: calls that wait for their batch are many."""
+        return self.options.get("max_concurrency", BATCH_CONCURRENCY if self.batches else 1)
+
+
+BATCH_CONCURRENCY = 65536
 
 
 def _wants_context(function: Callable, plain: int) -> bool:

@@ -84,7 +84,7 @@ def window_of(description: ActorClass) -> int:
     options = description.options
     if options.get("overflow", "wait") != "wait":
         return 0
-    return options.get("mailbox", MAILBOX_DEFAULT) + options.get("max_concurrency", 1)
+    return options.get("mailbox", MAILBOX_DEFAULT) + description.concurrency
 
 
 def metadata_of(description: ActorClass) -> bytes:
@@ -191,7 +191,7 @@ class Host:
             context,
             name or description.name,
             options.get("mailbox", MAILBOX_DEFAULT),
-            options.get("max_concurrency", 1),
+            description.concurrency,
             _OVERFLOWS[options.get("overflow", "wait")],
             actor_id,
         )

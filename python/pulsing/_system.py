@@ -39,13 +39,17 @@ def launch_node(config: SystemConfig, listen: str | None = None) -> tuple[int, i
         workers,
         _template.argv() if workers else None,
         _search_path(),
-        [],
+        [f"PULSING_PRELOAD={','.join(name for name in _PRELOADS if name in sys.modules)}"],
         info,
         config.name,
         listen or config.name,
         config.memory_bytes or 0,
         False,
     )
+
+
+# Slow to import, and safe to fork after: no threads before their first use.
+_PRELOADS = ("numpy",)
 
 
 def _search_path() -> list[str]:

@@ -155,6 +155,17 @@ def _serve(node):
         os.waitpid(middle, 0)
 
 
+def _preload(names):
+    """Imports what the program has imported and every worker would import again by itself."""
+    import importlib
+
+    for module in filter(None, names.split(",")):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            pass  # whoever needs it gets the error where it is needed
+
+
 def main():
     import gc
 
@@ -171,6 +182,7 @@ def main():
 
     import pulsing._worker as worker
 
+    _preload(os.environ.pop("PULSING_PRELOAD", ""))
     sys.argv[:] = [""]
     gc.freeze()
     work = _serve(node)
