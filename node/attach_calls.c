@@ -51,6 +51,10 @@ pls_err pls_attach_send(pls_attach *attach, const pls_control_packet *packet)
         return pls_attach_fail(attach, PLS_ECLOSED, "the node process is gone");
     }
     size_t len = pls_control_encode(packet, bytes);
+    pls_err flushed = pls_packet_queue_flush(&attach->outgoing, attach->fd);
+    if (flushed != PLS_OK && flushed != PLS_EFULL) {
+        return pls_attach_fail(attach, flushed, "sending to the node");
+    }
     if (attach->outgoing.first == NULL) {
         pls_err err = pls_control_send(attach->fd, bytes, len, packet->fds, packet->fd_count);
         if (err != PLS_EFULL) {

@@ -51,7 +51,7 @@ typedef enum pls_ended_how {
     PLS_ENDED_UNKNOWN = 4,  /* gone, but not our child: the kernel told no code */
 } pls_ended_how;
 
-#define PLS_ENDED_HINT_OOM 1u  /* the memory cgroup counted an OOM kill meanwhile */
+#define PLS_ENDED_HINT_OOM 1u  /* the kernel counted an OOM kill on this host meanwhile */
 #define PLS_ENDED_HINT_STOP 2u /* the node itself asked for this end */
 
 /* A worker's index when it is not one of the numbered workers. */

@@ -17,6 +17,8 @@
 
 /* Packets served in a row from one client before others have their turn. */
 #define PACKETS_IN_A_ROW_MAX 64
+/* More than a socket of the largest usual size can hold: all that stood in it at the beginning. */
+#define PACKETS_IN_A_DRAIN_MAX 65536
 
 static void stranger_link(pls_client *client)
 {
@@ -48,6 +50,7 @@ static void stranger_unlink(pls_client *client)
 
 static void hang_up(pls_client *client)
 {
+    client->cut_off = true;
     if (client->control.fd >= 0) {
         (void)shutdown(client->control.fd, SHUT_RDWR);
     }
@@ -99,7 +102,10 @@ static pls_err packet_receive(pls_client *client)
 
 void pls_client_drain(pls_client *client)
 {
-    while (client->control.fd >= 0 && packet_receive(client) == PLS_OK) {
+    for (int i = 0; i < PACKETS_IN_A_DRAIN_MAX && client->control.fd >= 0; i++) {
+        if (packet_receive(client) != PLS_OK) {
+            break;
+        }
     }
 }
 
@@ -241,7 +247,7 @@ static pls_err packet_queue(pls_client *client, const pls_control_packet *packet
 void pls_client_send(pls_client *client, const pls_control_packet *packet)
 {
     uint8_t bytes[PLS_CONTROL_PACKET_BYTES_MAX];
-    if (client->control.fd < 0) {
+    if (client->control.fd < 0 || client->cut_off) {
         return;
     }
     size_t len = pls_control_encode(packet, bytes);

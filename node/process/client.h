@@ -51,6 +51,7 @@ struct pls_client {
     pls_role role;
     pid_t pid; /* as seen here; 0: not visible */
     bool was_joined;
+    bool cut_off;  /* its socket was shut down by the node; the hang-up follows */
     bool detached; /* said that it touches nothing shared any more */
     int inbox_fd;
     int bell_fd;

@@ -12,6 +12,7 @@
 #include "node/process/registry.h"
 #include "node/process/workers.h"
 
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -129,6 +130,22 @@ static pls_process_end end_learn(pls_client *client)
     return pls_process_reap(client->process.fd, client->pid);
 }
 
+/* What else may explain an end. The kernel counts OOM kills for the whole host, so a count that has
+ * grown is a hint and no more. */
+static uint32_t hints_of(const pls_client *client, const pls_process_end *end)
+{
+    pls_node *node = client->node;
+    if (client->worker != NULL && client->worker->stopping) {
+        return PLS_ENDED_HINT_STOP;
+    }
+    if (end->how != PLS_ENDED_SIGNAL || end->code != SIGKILL) {
+        return 0;
+    }
+    uint64_t before = node->oom_kills;
+    node->oom_kills = pls_process_oom_kills();
+    return node->oom_kills > before ? PLS_ENDED_HINT_OOM : 0;
+}
+
 void pls_client_dead(pls_client *client)
 {
     pls_node *node = client->node;
@@ -148,8 +165,7 @@ void pls_client_dead(pls_client *client)
         pls_client_destroy(client);
         return;
     }
-    uint32_t hints = client->worker != NULL && client->worker->stopping ? PLS_ENDED_HINT_STOP : 0;
-    pls_directory_end_set(node->directory, client->slot, end.how, end.code, hints,
+    pls_directory_end_set(node->directory, client->slot, end.how, end.code, hints_of(client, &end),
                           pls_loop_now_ns());
     bool in_order = end.how == PLS_ENDED_DETACHED || (end.how == PLS_ENDED_EXIT && end.code == 0);
     if (client->was_joined) {

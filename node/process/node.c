@@ -24,8 +24,26 @@
 
 #define OUTPUT_FLUSH_MS 500
 #define CHILDREN_KILL_MS 2000
+/* Between two notes about the same trouble. */
+#define NOTE_PAUSE_NS 1000000000ull
 /* Room for 256 inboxes with their bells, and for payload segments. */
 #define DESCRIPTORS_WANTED 65536
+
+/* Without a free descriptor a connection cannot even be refused, and would be told for ever. */
+static void connection_refuse(pls_node *node)
+{
+    close(node->spare_fd);
+    close(accept4(node->listener.fd, NULL, NULL, SOCK_CLOEXEC));
+    node->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    uint64_t now_ns = pls_loop_now_ns();
+    if (now_ns - node->refusal_noted_ns < NOTE_PAUSE_NS) {
+        return;
+    }
+    node->refusal_noted_ns = now_ns;
+    pls_output_note(node->output,
+                    "pulsing: a process could not attach, because the node's descriptor limit is "
+                    "reached; raise `ulimit -n`");
+}
 
 static void listener_ready(pls_watch *watch, uint32_t events)
 {
@@ -33,6 +51,9 @@ static void listener_ready(pls_watch *watch, uint32_t events)
     pls_client *client;
     int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE) {
+            connection_refuse(node);
+        }
         return;
     }
     if (!pls_address_peer_is_own(fd)) {
@@ -267,6 +288,8 @@ pls_err pls_node_create(pls_settings *settings, pls_node **node_out, char *troub
     node->settings = *settings;
     *settings = (pls_settings){0};
     node->directory_fd = -1;
+    node->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    node->oom_kills = pls_process_oom_kills();
     node->listener.fd = -1;
     node->signals.fd = -1;
     node->launcher_end.fd = -1;
@@ -345,6 +368,7 @@ void pls_node_destroy(pls_node *node)
     pls_output_destroy(node->output, OUTPUT_FLUSH_MS);
     pls_directory_unmap(node->directory);
     close(node->directory_fd);
+    close(node->spare_fd);
     for (uint32_t i = 0; i < PLS_DEAD_OBS_MAX; i++) {
         close(node->dead_obs[i].fd);
     }

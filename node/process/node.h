@@ -74,6 +74,9 @@ struct pls_node {
     pls_directory *directory;
     int directory_fd;
     bool listens_at_path;
+    uint64_t refusal_noted_ns;
+    int spare_fd;       /* given up for a moment when the descriptor limit is reached */
+    uint64_t oom_kills; /* that the kernel had counted when last looked at */
     pls_watch listener;
     pls_watch signals;
     pls_watch launcher_end; /* pidfd of the process that this node is tied to */

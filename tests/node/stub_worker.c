@@ -104,5 +104,9 @@ int main(int argc, char **argv)
         return 4;
     }
     surroundings_print(argv);
+    if (told("leaves-a-child") && fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, 0);
+        pause();
+    }
     loop(attach);
 }
