@@ -141,6 +141,31 @@ START_TEST(test_worker_has_its_surroundings)
 }
 END_TEST
 
+START_TEST(test_workers_differ_where_copies_must)
+{
+    world w;
+    pls_attach_event event;
+    char lines[2][256] = {"", ""};
+    int fd = capture_begin();
+    setenv("PULSING_STUB", "prints", 1);
+    pls_node_options options = world_options(2);
+    world_begin(&w, &options);
+    for (uint32_t i = 0; i < 2; i++) {
+        char expected[64];
+        ck_assert_int_eq(world_place(&w, PLS_PLACE_INDEX, i, &event), PLS_OK);
+        snprintf(expected, sizeof expected, "[worker %u] from python ", i);
+        const char *line = capture_wait(fd, expected);
+        ck_assert_ptr_nonnull(line);
+        snprintf(lines[i], sizeof lines[i], "%.*s", (int)strcspn(line, "\n"), line);
+        ck_assert_ptr_nonnull(strstr(lines[i], "exit=True gc=True"));
+        ck_assert_ptr_nonnull(strstr(lines[i], "tests/node/stub argv=['']"));
+    }
+    /* The same random numbers in every worker would be nobody's wish. */
+    ck_assert_str_ne(strstr(lines[0], "random="), strstr(lines[1], "random="));
+    world_end(&w);
+}
+END_TEST
+
 START_TEST(test_output_tail_is_kept_for_the_living_and_the_dead)
 {
     world w;
@@ -337,6 +362,7 @@ int main(void)
     tcase_add_test(tcase, test_dedicated_workers_are_extra_and_index_is_checked);
     tcase_add_test(tcase, test_place_without_workers_says_so);
     tcase_add_test(tcase, test_worker_has_its_surroundings);
+    tcase_add_test(tcase, test_workers_differ_where_copies_must);
     tcase_add_test(tcase, test_output_tail_is_kept_for_the_living_and_the_dead);
     tcase_add_loop_test(tcase, test_failed_start_brings_the_traceback_to_the_caller, 0,
                         (int)(sizeof failures / sizeof failures[0]));

@@ -2,6 +2,7 @@
 """A worker for the node's tests: becomes the C program named in PULSING_STUB_WORKER."""
 
 import os
+import random  # noqa: F401  (so that its state is copied into every worker)
 
 if os.environ.get("PULSING_STUB") == "import-fails":
     raise ImportError("the stub's import fails, as it was told to")
@@ -18,7 +19,15 @@ def main(control, info):
 
         time.sleep(3600)
     if mode == "prints":
-        print("from python")
+        import builtins
+        import gc
+        import random
+        import sys
+
+        print(
+            f"from python random={random.random()} exit={hasattr(builtins, 'exit')} "
+            f"gc={gc.isenabled()} path0={sys.path[0]} argv={sys.argv}"
+        )
     os.set_inheritable(control, True)
     index = "-" if info["index"] is None else str(info["index"])
     helper = os.environ["PULSING_STUB_WORKER"]
