@@ -85,6 +85,10 @@ void pulsing_block_release(pulsing_block *block)
         /* release: pairs with the exchange in pls_blocks_sweep(). */
     } while (!atomic_compare_exchange_weak_explicit(&p->garbage, &top, block, memory_order_release,
                                                     memory_order_relaxed));
+    /* acq_rel: after the runtime's own count is gone, the last one ends it. */
+    if (atomic_fetch_sub_explicit(&p->own_blocks, 1, memory_order_acq_rel) == 1) {
+        pls_runtime_free(p);
+    }
 }
 
 const uint8_t *pulsing_block_bytes(const pulsing_block *block, uint64_t *len_out)
@@ -104,7 +108,6 @@ void pls_blocks_sweep(pulsing *p)
         if (p->arena != NULL) {
             pls_arena_unhold(p->arena, block->own);
         }
-        atomic_fetch_sub_explicit(&p->own_blocks, 1, memory_order_relaxed);
         free(block);
         block = next;
     }

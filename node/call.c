@@ -192,6 +192,7 @@ static void reply_handle(pulsing *p, const pls_arrival *arrival, const pls_wire_
         pls_target_credit(p, call->target, head->credit);
         call = pls_call_find(p, head->call_id);
     }
+    message->origin.credit = head->credit;
     if (arrival->type == PLS_WIRE_STREAM_ITEM && call->state == PLS_CALL_STREAM) {
         p->on.stream_item(p->on.context, call->user, message);
     } else if (arrival->type == PLS_WIRE_STREAM_END && call->state == PLS_CALL_STREAM) {

@@ -51,7 +51,8 @@ typedef struct pls_wire_reply {
     uint32_t payload_bytes;
     uint8_t status; /* pulsing_status */
     uint8_t unused;
-    uint16_t credit; /* messages of the actor's window that this reply gives back */
+    /* Replies: messages of the actor's window given back. Stream items: the reader's room taken. */
+    uint16_t credit;
 } pls_wire_reply;
 
 typedef struct pls_wire_signal {

@@ -114,6 +114,7 @@ typedef struct pulsing_send {
     uint8_t *at;
     uint32_t capacity;
     uint64_t call_id; /* 0 for tells */
+    uint16_t cost;    /* stream items, after the commit: how much of the reader's room it takes */
     /* private from here on */
     uint8_t *base;
     uint32_t fixed_bytes;

@@ -100,6 +100,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
         return PLS_ENOMEM;
     }
     p->on = options->callbacks;
+    p->own_blocks = 1; /* the runtime itself */
     p->scratch = malloc(8192);
     p->unforked = fork_guard();
     cpu_set_t cpus;
@@ -159,9 +160,15 @@ void pulsing_close(pulsing *p)
     pls_links_close(p);
     pls_attach_close(p->attach, forked);
     pls_views_destroy(p->views);
-    if (p->own_blocks > 0) {
-        return; /* somebody still reads what this process sent to itself: it stays to the end */
+    /* Whoever still reads what this process sent to itself keeps the memory, and ends it. */
+    if (atomic_fetch_sub_explicit(&p->own_blocks, 1, memory_order_acq_rel) == 1) {
+        pls_runtime_free(p);
     }
+}
+
+void pls_runtime_free(pulsing *p)
+{
+    pls_blocks_sweep(p);
     pls_arena_destroy(p->arena);
     pls_inbox_destroy(p->inbox);
     guard_free(p);

@@ -24,6 +24,8 @@
 #define PLS_SELF_BURST_MAX 256
 #define PLS_CHAIN_BYTES_MAX 2048
 #define PLS_TEXT_BYTES_MAX 512
+/* A stream's item counts once, and once more for each of these: back-pressure by bytes. */
+#define PLS_STREAM_UNIT_BYTES 65536
 #define PLS_DYING_GRACE_NS 8000000
 
 /* A message outside of any ring: it waits for room, for credit, for its turn in a mailbox, or for
@@ -216,7 +218,7 @@ struct pulsing {
     uint32_t awake_processes;
     int64_t awake_counted_ns;
     _Atomic(pulsing_block *) garbage;
-    _Atomic uint32_t own_blocks;
+    _Atomic uint32_t own_blocks; /* blocks of ours that are held here, and one for the runtime */
     uint64_t dead_letters[16];
 };
 

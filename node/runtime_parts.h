@@ -76,6 +76,9 @@ void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_sig
 void pls_actors_free(pulsing *p);
 void pls_dead_letter(pulsing *p, pulsing_status reason);
 
+/* runtime.c: after pulsing_close() and the last block of our own. */
+void pls_runtime_free(pulsing *p);
+
 /* block.c: the block that an arrival announces; NULL and PLS_OK if none. */
 PLS_MUST_USE pls_err pls_block_open(pulsing *p, const pls_arrival *arrival,
                                     pulsing_block **block_out);

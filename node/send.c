@@ -332,6 +332,12 @@ pls_err pulsing_commit(pulsing *p, pulsing_send *send, uint32_t payload_bytes, p
     size_t at = send->type == PLS_WIRE_REQUEST ? offsetof(pls_wire_request, payload_bytes)
                                                : offsetof(pls_wire_reply, payload_bytes);
     memcpy(send->base + at, &payload_bytes, sizeof payload_bytes);
+    if (send->type == PLS_WIRE_STREAM_ITEM) {
+        uint64_t bytes = room != NULL ? room->bytes + payload_bytes : payload_bytes;
+        uint64_t cost = 1 + bytes / PLS_STREAM_UNIT_BYTES;
+        send->cost = (uint16_t)(cost < UINT16_MAX ? cost : UINT16_MAX);
+        memcpy(send->base + offsetof(pls_wire_reply, credit), &send->cost, sizeof send->cost);
+    }
     p->last_queued = NULL;
     return send->in_ring ? commit_ring(p, send, len, flags, room)
                          : commit_parcel(p, send, len, flags, room);

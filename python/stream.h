@@ -4,8 +4,9 @@
 
 #include "python/core_parts.h"
 
-/* The two ends of a stream. A writer has credit for as many items as its reader has room for; what
- * it may not send yet waits in its queue, already encoded. A reader gives room back in halves. */
+/* The two ends of a stream. A writer has credit for what its reader has room for (an item takes
+ * one, and more when it is large); what it may not send yet waits in its queue, already encoded. A
+ * reader gives room back in halves. */
 
 typedef struct core_writer {
     PyObject_HEAD core_state *state;
@@ -30,10 +31,11 @@ typedef struct core_reader {
     uint64_t call_id; /* 0: nothing more comes */
     uint64_t writer_id;
     PyObject **items; /* a ring of `items_size` places */
+    uint16_t *costs;  /* what each takes of the reader's room */
     uint32_t items_size;
     uint32_t items_first;
     uint32_t items_count;
-    uint32_t taken; /* since room was last given back */
+    uint32_t taken; /* room that is free again and not yet given back */
     uint32_t capacity;
     uint32_t epoch;
     uint16_t slot;

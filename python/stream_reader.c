@@ -16,25 +16,39 @@ core_reader *core_reader_new(core_runtime *rt, uint32_t capacity)
     return reader;
 }
 
-static int items_push(core_reader *reader, PyObject *item)
+static int items_grow(core_reader *reader)
 {
-    if (reader->items_count == reader->items_size) {
-        uint32_t size = reader->items_size == 0 ? 16 : reader->items_size * 2;
-        PyObject **items = PyMem_Malloc(size * sizeof *items);
-        if (items == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        for (uint32_t i = 0; i < reader->items_count; i++) {
-            items[i] = reader->items[(reader->items_first + i) % reader->items_size];
-        }
-        PyMem_Free(reader->items);
-        reader->items = items;
-        reader->items_size = size;
-        reader->items_first = 0;
+    uint32_t size = reader->items_size == 0 ? 16 : reader->items_size * 2;
+    PyObject **items = PyMem_Malloc(size * sizeof *items);
+    uint16_t *costs = PyMem_Malloc(size * sizeof *costs);
+    if (items == NULL || costs == NULL) {
+        PyMem_Free(items);
+        PyMem_Free(costs);
+        PyErr_NoMemory();
+        return -1;
     }
-    reader->items[(reader->items_first + reader->items_count) % reader->items_size] =
-        Py_NewRef(item);
+    for (uint32_t i = 0; i < reader->items_count; i++) {
+        uint32_t at = (reader->items_first + i) % reader->items_size;
+        items[i] = reader->items[at];
+        costs[i] = reader->costs[at];
+    }
+    PyMem_Free(reader->items);
+    PyMem_Free(reader->costs);
+    reader->items = items;
+    reader->costs = costs;
+    reader->items_size = size;
+    reader->items_first = 0;
+    return 0;
+}
+
+static int items_push(core_reader *reader, PyObject *item, uint16_t cost)
+{
+    if (reader->items_count == reader->items_size && items_grow(reader) < 0) {
+        return -1;
+    }
+    uint32_t at = (reader->items_first + reader->items_count) % reader->items_size;
+    reader->items[at] = Py_NewRef(item);
+    reader->costs[at] = cost;
     reader->items_count++;
     return 0;
 }
@@ -42,9 +56,9 @@ static int items_push(core_reader *reader, PyObject *item)
 static PyObject *items_pop(core_reader *reader)
 {
     PyObject *item = reader->items[reader->items_first];
+    reader->taken += reader->costs[reader->items_first];
     reader->items_first = (reader->items_first + 1) % reader->items_size;
     reader->items_count--;
-    reader->taken++;
     if (reader->taken * 2 >= reader->capacity && reader->call_id != 0 && reader->rt->p != NULL) {
         (void)!pulsing_stream_signal(reader->rt->p, reader->slot, reader->epoch, reader->writer_id,
                                      reader->taken, false);
@@ -105,7 +119,7 @@ void core_on_stream_item(void *context, void *user, const pulsing_message *messa
         item = pls_codec_decode(&rt->state->codec, &source);
     }
     Py_XDECREF(block);
-    if (item == NULL || items_push(reader, item) < 0) {
+    if (item == NULL || items_push(reader, item, message->origin.credit) < 0) {
         reader->end = exception_taken();
         reader_stop(reader);
     }
@@ -362,6 +376,7 @@ static void reader_dealloc(PyObject *self)
     reader_stop(reader);
     reader_clear(self);
     PyMem_Free(reader->items);
+    PyMem_Free(reader->costs);
     Py_DECREF(reader->rt);
     type->tp_free(self);
     Py_DECREF(type);

@@ -21,6 +21,7 @@ static int send_bytes(core_writer *writer, PyObject *bytes)
     if (len <= send.capacity) {
         memcpy(send.at, PyBytes_AS_STRING(bytes), len);
         (void)pulsing_commit(p, &send, (uint32_t)len, NULL, false);
+        writer->credit -= send.cost;
         return 0;
     }
     pulsing_room *room = NULL;
@@ -32,6 +33,7 @@ static int send_bytes(core_writer *writer, PyObject *bytes)
     }
     memcpy(base, PyBytes_AS_STRING(bytes), len);
     (void)pulsing_commit(p, &send, (uint32_t)len, room, true);
+    writer->credit -= send.cost;
     return 0;
 }
 
@@ -104,7 +106,6 @@ static int flush(core_writer *writer)
         if (send_bytes(writer, PyList_GET_ITEM(writer->queue, sent)) < 0) {
             return -1;
         }
-        writer->credit--;
         sent++;
     }
     if (sent > 0 && PyList_SetSlice(writer->queue, 0, sent, NULL) < 0) {
@@ -160,7 +161,7 @@ int core_writer_put(core_writer *writer, PyObject *item)
         if (core_send_object(writer->rt, &send, item) < 0) {
             return -1;
         }
-        writer->credit--;
+        writer->credit -= send.cost;
         return 0;
     }
     if (queue_put(writer, item) < 0) {
@@ -380,8 +381,7 @@ static PyMethodDef writer_methods[] = {
     {"write", writer_write, METH_O,
      "write(obj): send an item; await it to wait while the reader is behind. Raises StreamClosed "
      "when the reader is gone."},
-    {"write_json", writer_write_json, METH_O,
-     "write_json(obj): the reader gets the JSON bytes."},
+    {"write_json", writer_write_json, METH_O, "write_json(obj): the reader gets the JSON bytes."},
     {"close", writer_close, METH_NOARGS, "close(): no more items."},
     {"error", writer_error, METH_O, "error(exception or text): end the stream with an error."},
     {NULL, NULL, 0, NULL},
