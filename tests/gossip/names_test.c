@@ -589,8 +589,8 @@ START_TEST(test_log_survives_a_long_life)
     for (uint32_t i = 0; i < 20000; i++) {
         snprintf(name, sizeof name, "name-%u", pls_rng_below(&rng, 50));
         if (pls_rng_below(&rng, 3) == 0) {
-            pls_err err = pls_gossip_name_remove(r->nodes[0], name, (uint32_t)strlen(name),
-                                                 r->now_ns);
+            pls_err err =
+                pls_gossip_name_remove(r->nodes[0], name, (uint32_t)strlen(name), r->now_ns);
             ck_assert(err == PLS_OK || err == PLS_ENOENT);
         } else {
             ck_assert_int_eq(
