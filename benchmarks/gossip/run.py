@@ -21,27 +21,60 @@ from figures import AT_MOST, FIGURES
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The longest first, so that the processes end together.
-SCENARIOS = ["grids", "split", "detection", "loss", "idle", "names_million", "speed", "overload",
-             "mass_kill", "churn", "mass_join", "restart_all", "names", "names_reach",
-             "detection_published", "detection_refused", "one_way", "split_repeated", "restart",
-             "restart_moved", "join_leave", "dead_seeds", "leave_early", "evict", "pause", "clock",
-             "disorder", "garbage", "names_unique"]
+SCENARIOS = [
+    "grids",
+    "split",
+    "detection",
+    "loss",
+    "idle",
+    "names_million",
+    "speed",
+    "overload",
+    "mass_kill",
+    "churn",
+    "mass_join",
+    "restart_all",
+    "names",
+    "names_reach",
+    "detection_published",
+    "detection_refused",
+    "one_way",
+    "split_repeated",
+    "restart",
+    "restart_moved",
+    "join_leave",
+    "dead_seeds",
+    "leave_early",
+    "evict",
+    "pause",
+    "clock",
+    "disorder",
+    "garbage",
+    "names_unique",
+]
 CAMPAIGN = ["campaign", "--seeds", "4096", "--ticks", "5000"]
 
 
 def build(folder):
-    subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"],
-                   check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cmake", "--build", folder, "--target", "pulsing-sim"], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    subprocess.run(
+        ["cmake", "--build", folder, "--target", "pulsing-sim"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return folder / "tests" / "sim" / "pulsing-sim"
 
 
 def measure(simulator, name, arguments, out):
     """Runs one command; its output goes to a file, its values come back."""
     start = time.monotonic()
-    result = subprocess.run([simulator, *arguments], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+    result = subprocess.run(
+        [simulator, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     (out / f"{name}.txt").write_text(result.stdout)
     values = {}
     for line in result.stdout.splitlines():
@@ -110,8 +143,16 @@ def main():
             print(f"# {name}: {'ok' if status == 0 else 'FAILED'} in {seconds:.0f} s", flush=True)
     curves = sorted((options.out / "curves").glob("*/*.csv"))
     if curves:
-        subprocess.run([sys.executable, pathlib.Path(__file__).with_name("draw.py"), *curves,
-                        "--out", options.out], check=False)
+        subprocess.run(
+            [
+                sys.executable,
+                pathlib.Path(__file__).with_name("draw.py"),
+                *curves,
+                "--out",
+                options.out,
+            ],
+            check=False,
+        )
     for line in failures:
         print(line)
     return 0 if print_table(values) and not failures else 1
