@@ -186,6 +186,44 @@ START_TEST(test_segment_of_a_killed_owner_is_served_until_acknowledged)
 }
 END_TEST
 
+START_TEST(test_registration_still_in_its_socket_is_read_before_the_answer)
+{
+    world w;
+    char name[64];
+    uint32_t key[2];
+    int channel[2];
+    int fd;
+    pls_node_options options = world_options(0);
+    snprintf(name, sizeof name, "unread-%d", (int)getpid());
+    options.listen = name;
+    world_begin(&w, &options);
+    ck_assert_int_eq(pipe(channel), 0);
+    pid_t owner = fork();
+    if (owner == 0) {
+        world other = {0};
+        char trouble[PLS_TROUBLE_BYTES_MAX];
+        ck_assert_int_eq(pls_attach_connect(name, &fd, trouble), PLS_OK);
+        world_attach(&other, fd, PLS_ROLE_HOST);
+        key[0] = pls_attach_info_of(other.attach)->slot;
+        key[1] = pls_attach_info_of(other.attach)->epoch;
+        kill((pid_t)w.node.pid, SIGSTOP);
+        ck_assert_int_eq(write(channel[1], key, sizeof key), (ssize_t)sizeof key);
+        /* The question arrives first, at a node that does not run; then what it asks for. */
+        world_pause_ms(200);
+        int segment = segment_make("late");
+        ck_assert_int_eq(pls_attach_segment_register(other.attach, 9, segment), PLS_OK);
+        kill((pid_t)w.node.pid, SIGCONT);
+        pause();
+    }
+    ck_assert_int_eq(read(channel[0], key, sizeof key), (ssize_t)sizeof key);
+    ck_assert_int_eq(pls_attach_segment_get(w.attach, key[0], key[1], 9, &fd), PLS_OK);
+    close(fd);
+    kill(owner, SIGKILL);
+    waitpid(owner, NULL, 0);
+    world_end(&w);
+}
+END_TEST
+
 #define BIG_BYTES (512u << 20)
 
 static pid_t big_begin(const char *name, uint32_t *slot_out, uint32_t *epoch_out)
@@ -326,6 +364,7 @@ int main(void)
     tcase_add_test(tcase, test_slot_is_reused_only_after_every_acknowledgement);
     tcase_add_test(tcase, test_two_processes_must_both_acknowledge);
     tcase_add_test(tcase, test_segment_of_a_killed_owner_is_served_until_acknowledged);
+    tcase_add_test(tcase, test_registration_still_in_its_socket_is_read_before_the_answer);
     tcase_add_test(tcase, test_big_process_is_told_dying_before_its_memory_is_gone);
     tcase_add_test(tcase, test_detached_process_is_dead_to_others_and_lives_on);
     tcase_add_test(tcase,

@@ -18,80 +18,101 @@
 #define STEPS 20000
 
 /* The same operations on the registry and on a plain array. */
-START_TEST(test_names_agree_with_a_plain_array)
-{
-    static struct {
+typedef struct plain_names {
+    pls_names *names;
+    uint32_t count;
+    struct {
         bool used;
         uint64_t actor;
         uint32_t slot;
     } model[NAMES];
-    pls_names *names;
-    pls_rng rng;
+} plain_names;
+
+static pls_name *plain_find(plain_names *p, uint32_t i)
+{
     char text[32];
-    uint32_t count = 0;
+    int len = snprintf(text, sizeof text, "name-%u", i);
+    return pls_names_find(p->names, text, (size_t)len);
+}
+
+static void plain_add(plain_names *p, uint32_t i, uint64_t actor, uint32_t slot)
+{
+    char text[32];
+    pls_name *name = NULL;
+    int len = snprintf(text, sizeof text, "name-%u", i);
+    pls_name_entry entry = {.actor = actor, .slot = slot, .name = text, .name_bytes = (size_t)len};
+    pls_err err = pls_names_add(p->names, &entry, &name);
+    ck_assert_int_eq(err, p->model[i].used ? PLS_EEXIST : PLS_OK);
+    ck_assert_uint_eq(name->entry.actor, p->model[i].used ? p->model[i].actor : actor);
+    if (err == PLS_OK) {
+        p->model[i].used = true;
+        p->model[i].actor = actor;
+        p->model[i].slot = slot;
+        p->count++;
+    }
+}
+
+static void plain_remove(plain_names *p, uint32_t i)
+{
+    pls_name *name = plain_find(p, i);
+    ck_assert(p->model[i].used == (name != NULL));
+    if (name != NULL) {
+        pls_names_remove(p->names, name);
+        p->model[i].used = false;
+        p->count--;
+    }
+}
+
+static void plain_move_actor(plain_names *p, uint64_t actor, uint32_t slot)
+{
+    pls_names_move_actor(p->names, actor, slot, 1);
+    for (int i = 0; i < NAMES; i++) {
+        p->model[i].slot = p->model[i].actor == actor ? slot : p->model[i].slot;
+    }
+}
+
+static void plain_remove_actor(plain_names *p, uint64_t actor)
+{
+    pls_names_remove_actor(p->names, actor);
+    for (int i = 0; i < NAMES; i++) {
+        if (p->model[i].used && p->model[i].actor == actor) {
+            p->model[i].used = false;
+            p->count--;
+        }
+    }
+}
+
+START_TEST(test_names_agree_with_a_plain_array)
+{
+    static plain_names p;
+    pls_rng rng;
     pls_rng_init(&rng, 3);
-    ck_assert_int_eq(pls_names_create(99, &names), PLS_OK);
+    ck_assert_int_eq(pls_names_create(99, &p.names), PLS_OK);
     for (int step = 0; step < STEPS; step++) {
         uint32_t i = pls_rng_below(&rng, NAMES);
         uint64_t actor = pls_rng_below(&rng, 50) + 1;
         uint32_t slot = pls_rng_below(&rng, 8);
-        int len = snprintf(text, sizeof text, "name-%u", i);
-        pls_name *name = NULL;
-        switch (pls_rng_below(&rng, 4)) {
-        case 0: {
-            pls_name_entry entry = {
-                .actor = actor, .slot = slot, .name = text, .name_bytes = (size_t)len};
-            pls_err err = pls_names_add(names, &entry, &name);
-            ck_assert_int_eq(err, model[i].used ? PLS_EEXIST : PLS_OK);
-            ck_assert_uint_eq(name->entry.actor, model[i].used ? model[i].actor : actor);
-            if (err == PLS_OK) {
-                model[i].used = true;
-                model[i].actor = actor;
-                model[i].slot = slot;
-                count++;
-            }
-            break;
+        uint32_t what = pls_rng_below(&rng, 40);
+        if (what < 13) {
+            plain_add(&p, i, actor, slot);
+        } else if (what < 26) {
+            plain_remove(&p, i);
+        } else if (what < 39) {
+            plain_move_actor(&p, actor, slot);
+        } else {
+            plain_remove_actor(&p, actor);
         }
-        case 1:
-            name = pls_names_find(names, text, (size_t)len);
-            ck_assert(model[i].used == (name != NULL));
-            if (name != NULL) {
-                pls_names_remove(names, name);
-                model[i].used = false;
-                count--;
-            }
-            break;
-        case 2:
-            pls_names_move_actor(names, actor, slot, 1);
-            for (int k = 0; k < NAMES; k++) {
-                model[k].slot = model[k].actor == actor ? slot : model[k].slot;
-            }
-            break;
-        default:
-            if (pls_rng_below(&rng, 10) == 0) {
-                pls_names_remove_actor(names, actor);
-                for (int k = 0; k < NAMES; k++) {
-                    if (model[k].used && model[k].actor == actor) {
-                        model[k].used = false;
-                        count--;
-                    }
-                }
-            }
-        }
-        ck_assert_uint_eq(pls_names_count(names), count);
+        ck_assert_uint_eq(pls_names_count(p.names), p.count);
         if (step % 500 == 0) {
-            ck_assert(pls_names_check(names));
+            ck_assert(pls_names_check(p.names));
         }
     }
     for (uint32_t i = 0; i < NAMES; i++) {
-        int len = snprintf(text, sizeof text, "name-%u", i);
-        const pls_name *name = pls_names_find(names, text, (size_t)len);
-        ck_assert(model[i].used == (name != NULL));
-        if (name != NULL) {
-            ck_assert_uint_eq(name->entry.slot, model[i].slot);
-        }
+        const pls_name *name = plain_find(&p, i);
+        ck_assert(p.model[i].used == (name != NULL));
+        ck_assert(name == NULL || name->entry.slot == p.model[i].slot);
     }
-    pls_names_destroy(names);
+    pls_names_destroy(p.names);
 }
 END_TEST
 
