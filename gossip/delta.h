@@ -5,6 +5,8 @@
 #include "gossip/outbox.h"
 #include "gossip/registry.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* How names travel: ranges of logs by gossip, suffixes by pull. */
 
 /* Write the range (from, *to] of an owner's log as one message; `*to` becomes what it reaches.

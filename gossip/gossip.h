@@ -174,6 +174,7 @@ typedef struct pls_gossip_view {
     uint64_t memory_bytes; /* held through the allocator, without a shared pool's */
 } pls_gossip_view;
 
+/* The instance as a whole, now. */
 pls_gossip_view pls_gossip_look(const pls_gossip *gossip);
 
 /* Lent until destroy; only grows. */

@@ -4,6 +4,8 @@
 
 #include "gossip/identities.h"
 
+/* Threads: any thread, on memory of its own, for every function of this header; none blocks. */
+
 /* An allocator together with the sum of what is held through it. */
 typedef struct pls_heap {
     pls_allocator allocator;

@@ -4,6 +4,8 @@
 
 #include "gossip/heap.h"
 
+/* Threads: any thread, on memory of its own, for every function of this header; none blocks. */
+
 #define PLS_INDEX_NONE UINT32_MAX
 
 typedef struct pls_index_slot {

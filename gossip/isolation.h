@@ -4,6 +4,8 @@
 
 #include "gossip/gossip.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Look again whether I have lost the many, and tell when that has changed. */
 void pls_isolation_look(pls_gossip *gossip);
 

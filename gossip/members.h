@@ -7,6 +7,8 @@
 #include "gossip/index.h"
 #include "gossip/wire.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* One member as one number: 3 bits of state, 5 of flags, 56 of incarnation. At ten thousand nodes
  * in one process there are a hundred million of these. */
 typedef uint64_t pls_entry;
@@ -81,6 +83,7 @@ static inline uint32_t pls_members_live_count(const pls_members *members)
     return members->counts[PLS_MEMBER_ALIVE] + members->counts[PLS_MEMBER_SUSPECT];
 }
 
+/* An empty table, and the end of one: every identity is released. */
 void pls_members_init(pls_members *members);
 void pls_members_fini(pls_gossip *gossip);
 
@@ -130,6 +133,7 @@ pls_member pls_members_expired(const pls_gossip *gossip);
 /* When pls_members_expired should be asked again; UINT64_MAX never. */
 uint64_t pls_members_expiry_ns(const pls_gossip *gossip);
 
+/* Assert the table, its counts, lists and digest against one another. */
 void pls_members_check(const pls_gossip *gossip);
 
 #endif

@@ -10,7 +10,7 @@
  * winner everywhere: the earlier stamp of the registry's logical clock, then the lower key; a
  * unique registration wins over plain ones. Names of dead and left owners are hidden, not searched.
  *
- * Threads: owner thread for every function; none blocks. */
+ * Threads: owner thread for every function of this header; none blocks. */
 
 /* Register a name of mine, or change its value.
  * Units:   `name_bytes` 1..PLS_NAME_BYTES_MAX; `value` is the caller's.

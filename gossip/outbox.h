@@ -6,6 +6,8 @@
 #include "gossip/gossip.h"
 #include "gossip/packet.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* An action as it waits; its bytes are in the outbox's buffer. */
 typedef struct pls_outbox_item {
     pls_member member;
@@ -57,6 +59,7 @@ bool pls_outbox_close(pls_gossip *gossip, pls_target to, bool gossip_too);
 void pls_outbox_send(pls_gossip *gossip, pls_target to, const pls_message *message,
                      bool gossip_too);
 
+/* Put one action of each kind in, or count it as dropped. */
 void pls_outbox_connect(pls_gossip *gossip, pls_target to);
 void pls_outbox_drop(pls_gossip *gossip, pls_member member);
 void pls_outbox_member(pls_gossip *gossip, pls_gossip_event event, pls_member member,

@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+/* Threads: any thread, on memory of its own, for every function of this header; none blocks. */
+
 /* The head of a packet and a reader over its messages. */
 typedef struct pls_packet {
     uint64_t version;

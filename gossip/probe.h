@@ -6,6 +6,8 @@
 #include "gossip/outbox.h"
 #include "gossip/walk.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Probes at one time: the scheduled one and those that hints and accusations ask for. */
 #define PLS_PROBES_MAX 16
 
@@ -35,6 +37,7 @@ typedef struct pls_probes {
     uint32_t failed_in_a_row;
 } pls_probes;
 
+/* Draw the phase of the schedule. */
 void pls_probes_start(pls_gossip *gossip);
 
 /* When pls_probes_advance has something to do. */
@@ -70,6 +73,7 @@ void pls_probes_shift(pls_probes *probes, uint64_t by_ns);
 /* The local health score goes up or down, within its bounds. */
 void pls_probes_aware(pls_gossip *gossip, int32_t delta);
 
+/* Assert that the probes are of live members and within their bounds. */
 void pls_probes_check(const pls_gossip *gossip);
 
 #endif

@@ -6,6 +6,8 @@
 #include "gossip/gossip.h"
 #include "gossip/index.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Times that one update can be sent: retransmit_mult * digits of the member count stays below. */
 #define PLS_TRANSMITS_MAX 64
 
@@ -48,6 +50,7 @@ typedef struct pls_queue {
     pls_queue_list lists[PLS_TRANSMITS_MAX];
 } pls_queue;
 
+/* An empty queue of at most `count_max` updates (0: one for each member), and its end. */
 void pls_queue_init(pls_queue *queue, uint32_t count_max);
 void pls_queue_fini(pls_queue *queue, pls_heap *heap);
 
@@ -65,6 +68,7 @@ bool pls_queue_has(const pls_queue *queue, pls_member subject);
 /* Write as many updates as fit; each counts as sent. */
 void pls_queue_fill(pls_gossip *gossip, pls_queue *queue, pls_writer *packet);
 
+/* Assert the lists and the index against each other. */
 void pls_queue_check(const pls_queue *queue);
 
 #endif

@@ -7,6 +7,8 @@
 #include "gossip/outbox.h"
 #include "gossip/queue.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* A record's place in the arena: 0 is none. */
 typedef uint32_t pls_record_at;
 
@@ -88,6 +90,7 @@ typedef struct pls_registry {
 
 #define PLS_LOG_WATCHES 0u
 
+/* An empty registry, and its end. */
 void pls_registry_init(pls_registry *registry);
 void pls_registry_fini(pls_gossip *gossip);
 
@@ -140,6 +143,7 @@ void pls_registry_shrink(pls_gossip *gossip, uint32_t log, uint32_t count_max);
 /* The log is gone with all its records. */
 void pls_registry_log_free(pls_gossip *gossip, uint32_t log);
 
+/* Assert logs, records and table against one another. */
 void pls_registry_check(const pls_gossip *gossip);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "gossip/outbox.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Others' indirect pings at one time; the oldest gives way. */
 #define PLS_RELAYS_MAX 1024
 
@@ -26,6 +28,7 @@ typedef struct pls_relays {
     uint32_t nacked; /* the first ones, whose nack is past */
 } pls_relays;
 
+/* Free the ring. */
 void pls_relays_fini(pls_gossip *gossip);
 
 /* When pls_relays_advance has a nack to send. */

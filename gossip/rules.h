@@ -5,6 +5,8 @@
 #include "gossip/gossip.h"
 #include "gossip/packet.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* How a record came: news is gossiped on, what closes a difference is told less often. */
 typedef enum pls_rules_source {
     PLS_RULES_GOSSIP = 0,

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+/* Threads: any thread, on memory of its own, for every function of this header; none blocks. */
+
 /* The formulae that grow with the logarithm of the cluster's size, in integer arithmetic alone, so
  * that every compiler gives the same trace. Fixed point has 24 fraction bits. */
 #define PLS_SCALE_BITS 24

@@ -14,6 +14,8 @@
 #include "gossip/suspicion.h"
 #include "gossip/sync.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* The whole instance: each part is one noun of this room, in its own file. */
 struct pls_gossip {
     pls_heap heap;

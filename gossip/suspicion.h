@@ -5,6 +5,8 @@
 #include "gossip/gossip.h"
 #include "gossip/index.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Independent confirmations that can be waited for, beside the first accuser. */
 #define PLS_CONFIRMATIONS_MAX 8
 
@@ -60,6 +62,7 @@ void pls_suspicions_shift(pls_suspicions *suspicions, uint64_t by_ns);
 uint64_t pls_suspicions_next_ns(const pls_suspicions *suspicions);
 pls_member pls_suspicions_next(const pls_suspicions *suspicions);
 
+/* Free the suspicions; assert index, heap and table against one another. */
 void pls_suspicions_fini(pls_gossip *gossip);
 void pls_suspicions_check(const pls_gossip *gossip);
 

@@ -4,6 +4,8 @@
 
 #include "gossip/outbox.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Seeds, announces and the exchange that closes differences. */
 typedef struct pls_sync {
     uint64_t digest_ns;   /* when a digest must go out beside a ping */
@@ -16,6 +18,7 @@ typedef struct pls_sync {
     struct pls_sync_told *forwards;
 } pls_sync;
 
+/* Draw the phases; free the seeds; when pls_sync_advance has something to do, and do it. */
 void pls_sync_start(pls_gossip *gossip);
 void pls_sync_fini(pls_gossip *gossip);
 uint64_t pls_sync_next_ns(const pls_gossip *gossip);

@@ -4,6 +4,8 @@
 
 #include "gossip/gossip.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* A walk over all member numbers, pass after pass, each in another random order. All zero is a walk
  * that has not begun. */
 typedef struct pls_walk {

@@ -4,6 +4,8 @@
 
 #include "gossip/registry.h"
 
+/* Threads: owner thread for every function of this header; none blocks. */
+
 /* Who waits for names. A watch is a record of log 0 beside the owners' records of the same name. */
 
 /* A name of a visible log has changed; `was` it there before. */

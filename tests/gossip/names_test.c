@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The replicated names: registering, deltas and their gaps, tombstones and floors, death, watches
- * and unique names. */
+/* The replicated names: registering, deltas and their gaps, tombstones and floors, and death.
+ * Watches and unique names are in watch_test.c. */
 #include "gossip/names.h"
 
 #include "base/limits.h"
@@ -12,32 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static pls_err put(rig *r, uint32_t node, const char *name, uint64_t value, bool unique)
-{
-    pls_err err =
-        pls_gossip_name_put(r->nodes[node], name, (uint32_t)strlen(name), value, unique, r->now_ns);
-    rig_drain(r, node);
-    return err;
-}
-
-static pls_err drop(rig *r, uint32_t node, const char *name)
-{
-    pls_err err = pls_gossip_name_remove(r->nodes[node], name, (uint32_t)strlen(name), r->now_ns);
-    rig_drain(r, node);
-    return err;
-}
-
-static uint32_t find(const rig *r, uint32_t node, const char *name, pls_name_hit *hit)
-{
-    return pls_gossip_name_find(r->nodes[node], name, (uint32_t)strlen(name), hit, 1);
-}
-
 static uint32_t holders(const rig *r, const char *name)
 {
     pls_name_hit hit;
     uint32_t count = 0;
     for (uint32_t i = 0; i < r->node_count; i++) {
-        count += r->nodes[i] != NULL && find(r, i, name, &hit) > 0;
+        count += r->nodes[i] != NULL && rig_find(r, i, name, &hit) > 0;
     }
     return count;
 }
@@ -54,18 +34,18 @@ START_TEST(test_name_reaches_everybody_and_goes_everywhere)
     rig *r = rig_create();
     pls_name_hit hit;
     rig_warm(r, 8);
-    ck_assert_int_eq(put(r, 0, "service", 7, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "service", 7, false), PLS_OK);
     ck_assert_uint_eq(holders(r, "service"), 1);
     rig_run(r, 2 * RIG_SECOND);
     ck_assert_uint_eq(holders(r, "service"), 8);
-    ck_assert_uint_eq(find(r, 5, "service", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 5, "service", &hit), 1);
     ck_assert_uint_eq(hit.owner, r->members[0]);
     ck_assert_uint_eq(hit.value, 7);
-    ck_assert_int_eq(put(r, 0, "service", 8, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "service", 8, false), PLS_OK);
     rig_run(r, 2 * RIG_SECOND);
-    find(r, 5, "service", &hit);
+    rig_find(r, 5, "service", &hit);
     ck_assert_uint_eq(hit.value, 8);
-    ck_assert_int_eq(drop(r, 0, "service"), PLS_OK);
+    ck_assert_int_eq(rig_remove(r, 0, "service"), PLS_OK);
     rig_run(r, 2 * RIG_SECOND);
     ck_assert_uint_eq(holders(r, "service"), 0);
     ck_assert(rig_agrees(r));
@@ -83,13 +63,13 @@ START_TEST(test_name_arguments_are_checked)
     ck_assert_int_eq(pls_gossip_name_put(g, "", 0, 1, false, r->now_ns), PLS_EINVAL);
     ck_assert_int_eq(pls_gossip_name_put(g, big, sizeof big, 1, false, r->now_ns), PLS_EINVAL);
     ck_assert_int_eq(pls_gossip_name_put(g, big, sizeof big - 1, 1, false, r->now_ns), PLS_OK);
-    ck_assert_int_eq(drop(r, 0, "absent"), PLS_ENOENT);
-    ck_assert_int_eq(put(r, 0, "a", 1, false), PLS_OK);
-    ck_assert_int_eq(drop(r, 1, "a"), PLS_ENOENT);
-    ck_assert_int_eq(drop(r, 0, "a"), PLS_OK);
-    ck_assert_int_eq(drop(r, 0, "a"), PLS_ENOENT);
+    ck_assert_int_eq(rig_remove(r, 0, "absent"), PLS_ENOENT);
+    ck_assert_int_eq(rig_put(r, 0, "a", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_remove(r, 1, "a"), PLS_ENOENT);
+    ck_assert_int_eq(rig_remove(r, 0, "a"), PLS_OK);
+    ck_assert_int_eq(rig_remove(r, 0, "a"), PLS_ENOENT);
     ck_assert_int_eq(pls_gossip_leave(g, r->now_ns), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "b", 1, false), PLS_ECLOSED);
+    ck_assert_int_eq(rig_put(r, 0, "b", 1, false), PLS_ECLOSED);
     rig_destroy(r);
 }
 END_TEST
@@ -98,8 +78,8 @@ START_TEST(test_same_registration_again_is_no_new_version)
 {
     rig *r = rig_create();
     rig_warm(r, 2);
-    ck_assert_int_eq(put(r, 0, "a", 1, false), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "a", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "a", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "a", 1, false), PLS_OK);
     ck_assert_uint_eq(version(r, 0, 0), 1);
     rig_destroy(r);
 }
@@ -111,7 +91,7 @@ START_TEST(test_several_owners_are_replicas_in_the_order_of_keys)
     pls_name_hit hits[4];
     rig_warm(r, 4);
     for (uint32_t i = 0; i < 4; i++) {
-        ck_assert_int_eq(put(r, i, "pool", i, false), PLS_OK);
+        ck_assert_int_eq(rig_put(r, i, "pool", i, false), PLS_OK);
     }
     rig_run(r, 3 * RIG_SECOND);
     for (uint32_t i = 0; i < 4; i++) {
@@ -131,12 +111,12 @@ START_TEST(test_names_max_is_a_bound)
     rig *r = rig_create();
     r->config.names_max = 3;
     rig_warm(r, 2);
-    ck_assert_int_eq(put(r, 0, "a", 1, false), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "b", 1, false), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "c", 1, false), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "d", 1, false), PLS_EFULL);
+    ck_assert_int_eq(rig_put(r, 0, "a", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "b", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "c", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "d", 1, false), PLS_EFULL);
     ck_assert_uint_eq(version(r, 0, 0), 3);
-    ck_assert_int_eq(put(r, 0, "a", 2, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 0, "a", 2, false), PLS_OK);
     rig_destroy(r);
 }
 END_TEST
@@ -197,9 +177,9 @@ START_TEST(test_delta_that_overlaps_applies_what_is_new)
     tell(r, 0, 0, 2, first, 2);
     tell(r, 0, 1, 3, second, 2);
     ck_assert_uint_eq(version(r, 0, 1), 3);
-    ck_assert_uint_eq(find(r, 0, "b", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "b", &hit), 1);
     ck_assert_uint_eq(hit.value, 2);
-    ck_assert_uint_eq(find(r, 0, "c", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "c", &hit), 1);
     rig_destroy(r);
 }
 END_TEST
@@ -212,10 +192,10 @@ START_TEST(test_delta_whose_entries_do_not_rise_is_cut_there)
     pls_name_entry bad[] = {entry_of("a", 2, 1, 0), entry_of("b", 2, 2, 0)};
     tell(r, 0, 0, 4, bad, 2);
     ck_assert_uint_eq(version(r, 0, 1), 2);
-    ck_assert_uint_eq(find(r, 0, "b", &hit), 0);
+    ck_assert_uint_eq(rig_find(r, 0, "b", &hit), 0);
     pls_name_entry beyond = entry_of("c", 9, 1, 0);
     tell(r, 0, 2, 4, &beyond, 1);
-    ck_assert_uint_eq(find(r, 0, "c", &hit), 0);
+    ck_assert_uint_eq(rig_find(r, 0, "c", &hit), 0);
     rig_destroy(r);
 }
 END_TEST
@@ -245,7 +225,7 @@ START_TEST(test_cut_delta_carries_what_it_reaches)
     rig_warm(r, 2);
     for (uint32_t i = 0; i < 200; i++) {
         snprintf(name, sizeof name, "a-rather-long-name-%u", i);
-        ck_assert_int_eq(put(r, 0, name, i, false), PLS_OK);
+        ck_assert_int_eq(rig_put(r, 0, name, i, false), PLS_OK);
     }
     static uint8_t bytes[PLS_PACKET_BYTES_MIN];
     uint64_t from = 0;
@@ -276,21 +256,16 @@ START_TEST(test_cut_delta_carries_what_it_reaches)
 }
 END_TEST
 
-static bool lets_none(const rig *r, uint32_t from, uint32_t to)
-{
-    return from != r->cut && to != r->cut;
-}
-
 START_TEST(test_holes_are_filled_by_digest_and_suffix)
 {
     rig *r = rig_create();
     char name[32];
     rig_warm(r, 4);
     r->cut = 3;
-    r->lets = lets_none;
+    r->lets = rig_lets_all_but_one;
     for (uint32_t i = 0; i < 300; i++) {
         snprintf(name, sizeof name, "name-%u", i);
-        ck_assert_int_eq(put(r, 0, name, i, false), PLS_OK);
+        ck_assert_int_eq(rig_put(r, 0, name, i, false), PLS_OK);
     }
     /* Long enough for the gossip to be over, too short for a death. */
     rig_run(r, 3 * RIG_SECOND);
@@ -315,7 +290,7 @@ START_TEST(test_suffix_of_many_packets_goes_on_by_itself)
     char name[64];
     rig_warm(r, 2);
     r->cut = 1;
-    r->lets = lets_none;
+    r->lets = rig_lets_all_but_one;
     for (uint32_t i = 0; i < 6000; i++) {
         snprintf(name, sizeof name, "quite-a-long-name-for-an-actor-%u", i);
         ck_assert_int_eq(
@@ -340,10 +315,10 @@ START_TEST(test_tombstones_go_with_their_floor_everywhere)
     rig_warm(r, 3);
     for (char c = 'a'; c < 'g'; c++) {
         char name[2] = {c, 0};
-        ck_assert_int_eq(put(r, 0, name, 1, false), PLS_OK);
+        ck_assert_int_eq(rig_put(r, 0, name, 1, false), PLS_OK);
     }
-    ck_assert_int_eq(drop(r, 0, "a"), PLS_OK);
-    ck_assert_int_eq(drop(r, 0, "b"), PLS_OK);
+    ck_assert_int_eq(rig_remove(r, 0, "a"), PLS_OK);
+    ck_assert_int_eq(rig_remove(r, 0, "b"), PLS_OK);
     rig_run(r, 30 * RIG_SECOND);
     for (uint32_t i = 0; i < 3; i++) {
         ck_assert_uint_eq(pls_gossip_look(r->nodes[i]).names_count, 6);
@@ -369,7 +344,7 @@ START_TEST(test_copy_older_than_the_floor_is_cleared_and_filled_again)
     rig_warm(r, 3);
     pls_name_entry old[] = {entry_of("gone", 1, 1, 0), entry_of("kept", 2, 2, 0)};
     tell(r, 0, 0, 2, old, 2);
-    ck_assert_uint_eq(find(r, 0, "gone", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 1);
     /* Removed at 3, and that tombstone went at floor 4: only a whole copy tells. */
     pls_name_entry later = entry_of("new", 2, 3, 0);
     tell(r, 4, 3, 5, &later, 1);
@@ -379,9 +354,9 @@ START_TEST(test_copy_older_than_the_floor_is_cleared_and_filled_again)
     tell(r, 4, 0, 5, whole, 2);
     ck_assert_uint_eq(version(r, 0, 1), 5);
     ck_assert_uint_eq(rig_counters(r, 0).names_resets, 1);
-    ck_assert_uint_eq(find(r, 0, "gone", &hit), 0);
-    ck_assert_uint_eq(find(r, 0, "kept", &hit), 1);
-    ck_assert_uint_eq(find(r, 0, "new", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 0);
+    ck_assert_uint_eq(rig_find(r, 0, "kept", &hit), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "new", &hit), 1);
     rig_destroy(r);
 }
 END_TEST
@@ -390,13 +365,13 @@ START_TEST(test_names_of_the_dead_are_hidden_and_come_back_with_their_owner)
 {
     rig *r = rig_create();
     rig_warm(r, 4);
-    ck_assert_int_eq(put(r, 1, "a", 1, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 1, "a", 1, false), PLS_OK);
     rig_run(r, 2 * RIG_SECOND);
     ck_assert_uint_eq(holders(r, "a"), 4);
     ck_assert_int_eq(pls_gossip_evict(r->nodes[0], r->members[1], r->now_ns), PLS_OK);
     rig_drain(r, 0);
     pls_name_hit hit;
-    ck_assert_uint_eq(find(r, 0, "a", &hit), 0);
+    ck_assert_uint_eq(rig_find(r, 0, "a", &hit), 0);
     rig_run(r, 5 * RIG_SECOND);
     ck_assert_uint_eq(holders(r, "a"), 4);
     rig_destroy(r);
@@ -430,150 +405,10 @@ START_TEST(test_names_of_the_dead_are_freed_later_and_of_the_replaced_at_once)
     rig_start(r, 1, 2);
     ck_assert_int_eq(pls_gossip_join(r->nodes[1], &seed, 1, r->now_ns), PLS_OK);
     rig_drain(r, 1);
-    ck_assert_int_eq(put(r, 1, "name-7", 9, false), PLS_OK);
+    ck_assert_int_eq(rig_put(r, 1, "name-7", 9, false), PLS_OK);
     rig_run(r, 3 * RIG_SECOND);
     ck_assert_uint_eq(holders(r, "name-7"), 3);
     ck_assert_uint_eq(pls_gossip_look(r->nodes[0]).names_count, 1);
-    rig_destroy(r);
-}
-END_TEST
-
-static uint32_t told(const rig *r, uint32_t node, pls_gossip_event event, const char *name)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < r->event_count; i++) {
-        count += r->events[i].node == node && r->events[i].event == event &&
-                 strcmp(r->events[i].name, name) == 0;
-    }
-    return count;
-}
-
-START_TEST(test_watch_is_woken_by_the_delta)
-{
-    rig *r = rig_create();
-    rig_warm(r, 3);
-    ck_assert_int_eq(pls_gossip_name_watch(r->nodes[2], "later", 5), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "later", 1, false), PLS_OK);
-    ck_assert_int_eq(put(r, 0, "other", 1, false), PLS_OK);
-    rig_run(r, RIG_SECOND);
-    ck_assert_uint_eq(told(r, 2, PLS_EVENT_NAME_ADDED, "later"), 1);
-    ck_assert_uint_eq(told(r, 2, PLS_EVENT_NAME_ADDED, "other"), 0);
-    ck_assert_uint_eq(told(r, 1, PLS_EVENT_NAME_ADDED, "later"), 0);
-    ck_assert_int_eq(put(r, 0, "later", 2, false), PLS_OK);
-    rig_run(r, RIG_SECOND);
-    ck_assert_uint_eq(told(r, 2, PLS_EVENT_NAME_CHANGED, "later"), 1);
-    ck_assert_int_eq(drop(r, 0, "later"), PLS_OK);
-    rig_run(r, RIG_SECOND);
-    ck_assert_uint_eq(told(r, 2, PLS_EVENT_NAME_REMOVED, "later"), 1);
-    rig_destroy(r);
-}
-END_TEST
-
-START_TEST(test_watch_sees_the_owner_die_and_come_back)
-{
-    rig *r = rig_create();
-    rig_warm(r, 3);
-    ck_assert_int_eq(pls_gossip_name_watch(r->nodes[0], "a", 1), PLS_OK);
-    ck_assert_int_eq(put(r, 1, "a", 1, false), PLS_OK);
-    rig_run(r, RIG_SECOND);
-    ck_assert_int_eq(pls_gossip_evict(r->nodes[0], r->members[1], r->now_ns), PLS_OK);
-    rig_drain(r, 0);
-    ck_assert_uint_eq(told(r, 0, PLS_EVENT_NAME_REMOVED, "a"), 1);
-    rig_run(r, 5 * RIG_SECOND);
-    ck_assert_uint_eq(told(r, 0, PLS_EVENT_NAME_ADDED, "a"), 2);
-    rig_destroy(r);
-}
-END_TEST
-
-START_TEST(test_watches_are_counted_and_bounded)
-{
-    rig *r = rig_create();
-    r->config.watches_max = 2;
-    rig_warm(r, 2);
-    pls_gossip *g = r->nodes[0];
-    ck_assert_int_eq(pls_gossip_name_watch(g, "", 0), PLS_EINVAL);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "a", 1), PLS_OK);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "a", 1), PLS_OK);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "b", 1), PLS_OK);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "c", 1), PLS_EFULL);
-    pls_gossip_name_unwatch(g, "a", 1);
-    pls_gossip_check(g);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "c", 1), PLS_EFULL);
-    pls_gossip_name_unwatch(g, "a", 1);
-    pls_gossip_name_unwatch(g, "a", 1);
-    ck_assert_int_eq(pls_gossip_name_watch(g, "c", 1), PLS_OK);
-    pls_gossip_check(g);
-    /* A watch is no registration. */
-    pls_name_hit hit;
-    ck_assert_uint_eq(find(r, 0, "b", &hit), 0);
-    rig_destroy(r);
-}
-END_TEST
-
-START_TEST(test_unique_name_is_taken_once_known)
-{
-    rig *r = rig_create();
-    rig_warm(r, 3);
-    ck_assert_int_eq(put(r, 0, "leader", 1, true), PLS_OK);
-    rig_run(r, 2 * RIG_SECOND);
-    ck_assert_int_eq(put(r, 1, "leader", 2, true), PLS_EEXIST);
-    ck_assert_int_eq(put(r, 1, "leader", 2, false), PLS_EEXIST);
-    ck_assert_int_eq(put(r, 1, "pool", 1, false), PLS_OK);
-    rig_run(r, 2 * RIG_SECOND);
-    ck_assert_int_eq(put(r, 2, "pool", 1, true), PLS_EEXIST);
-    ck_assert_int_eq(put(r, 2, "pool", 1, false), PLS_OK);
-    rig_destroy(r);
-}
-END_TEST
-
-START_TEST(test_unique_name_has_one_winner_and_one_conflict_event)
-{
-    rig *r = rig_create();
-    pls_name_hit hit;
-    rig_warm(r, 4);
-    ck_assert_int_eq(put(r, 0, "leader", 1, true), PLS_OK);
-    ck_assert_int_eq(put(r, 1, "leader", 2, true), PLS_OK);
-    ck_assert_int_eq(put(r, 2, "leader", 3, false), PLS_OK);
-    rig_run(r, 4 * RIG_SECOND);
-    ck_assert(rig_agrees(r));
-    ck_assert_uint_eq(find(r, 3, "leader", &hit), 1);
-    pls_member winner = hit.owner;
-    for (uint32_t i = 0; i < 4; i++) {
-        ck_assert_uint_eq(find(r, i, "leader", &hit), 1);
-        ck_assert_uint_eq(hit.owner, winner);
-        ck_assert(hit.unique);
-        bool loses = i < 3 && r->members[i] != winner;
-        ck_assert_uint_eq(told(r, i, PLS_EVENT_NAME_LOST, "leader"), loses);
-        ck_assert_uint_eq(rig_counters(r, i).names_conflicts, loses);
-    }
-    rig_destroy(r);
-}
-END_TEST
-
-START_TEST(test_unique_name_is_settled_when_a_dead_owner_comes_back)
-{
-    rig *r = rig_create();
-    pls_name_hit hit;
-    rig_warm(r, 4);
-    ck_assert_int_eq(put(r, 1, "leader", 1, true), PLS_OK);
-    rig_run(r, 2 * RIG_SECOND);
-    r->cut = 1;
-    r->lets = lets_none;
-    rig_run(r, 30 * RIG_SECOND);
-    ck_assert_int_eq(rig_state(r, 0, 1), PLS_MEMBER_DEAD);
-    ck_assert_int_eq(put(r, 0, "leader", 2, true), PLS_OK);
-    rig_run(r, 2 * RIG_SECOND);
-    ck_assert_uint_eq(find(r, 3, "leader", &hit), 1);
-    ck_assert_uint_eq(hit.owner, r->members[0]);
-    r->lets = NULL;
-    rig_run(r, 10 * RIG_SECOND);
-    ck_assert(rig_agrees(r));
-    for (uint32_t i = 0; i < 4; i++) {
-        ck_assert_uint_eq(find(r, i, "leader", &hit), 1);
-        ck_assert_uint_eq(hit.owner, r->members[1]);
-    }
-    ck_assert_uint_eq(told(r, 0, PLS_EVENT_NAME_LOST, "leader"), 1);
-    ck_assert_uint_eq(told(r, 1, PLS_EVENT_NAME_LOST, "leader"), 0);
     rig_destroy(r);
 }
 END_TEST
@@ -643,12 +478,6 @@ int main(void)
     tcase_add_test(tc, test_copy_older_than_the_floor_is_cleared_and_filled_again);
     tcase_add_test(tc, test_names_of_the_dead_are_hidden_and_come_back_with_their_owner);
     tcase_add_test(tc, test_names_of_the_dead_are_freed_later_and_of_the_replaced_at_once);
-    tcase_add_test(tc, test_watch_is_woken_by_the_delta);
-    tcase_add_test(tc, test_watch_sees_the_owner_die_and_come_back);
-    tcase_add_test(tc, test_watches_are_counted_and_bounded);
-    tcase_add_test(tc, test_unique_name_is_taken_once_known);
-    tcase_add_test(tc, test_unique_name_has_one_winner_and_one_conflict_event);
-    tcase_add_test(tc, test_unique_name_is_settled_when_a_dead_owner_comes_back);
     tcase_add_test(tc, test_log_survives_a_long_life);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

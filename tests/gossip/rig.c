@@ -321,3 +321,38 @@ pls_gossip_counters rig_counters(const rig *r, uint32_t node)
 {
     return *pls_gossip_count(r->nodes[node]);
 }
+
+pls_err rig_put(rig *r, uint32_t node, const char *name, uint64_t value, bool unique)
+{
+    pls_err err =
+        pls_gossip_name_put(r->nodes[node], name, (uint32_t)strlen(name), value, unique, r->now_ns);
+    rig_drain(r, node);
+    return err;
+}
+
+pls_err rig_remove(rig *r, uint32_t node, const char *name)
+{
+    pls_err err = pls_gossip_name_remove(r->nodes[node], name, (uint32_t)strlen(name), r->now_ns);
+    rig_drain(r, node);
+    return err;
+}
+
+uint32_t rig_find(const rig *r, uint32_t node, const char *name, pls_name_hit *hit)
+{
+    return pls_gossip_name_find(r->nodes[node], name, (uint32_t)strlen(name), hit, 1);
+}
+
+uint32_t rig_told(const rig *r, uint32_t node, pls_gossip_event event, const char *name)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < r->event_count; i++) {
+        count += r->events[i].node == node && r->events[i].event == event &&
+                 strcmp(r->events[i].name, name) == 0;
+    }
+    return count;
+}
+
+bool rig_lets_all_but_one(const rig *r, uint32_t from, uint32_t to)
+{
+    return from != r->cut && to != r->cut;
+}

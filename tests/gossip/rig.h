@@ -100,4 +100,13 @@ uint32_t rig_under_way(const rig *r, uint32_t to, uint32_t kind);
 
 pls_gossip_counters rig_counters(const rig *r, uint32_t node);
 
+/* Names: register, remove (drained), look up one hit, events of a name. */
+pls_err rig_put(rig *r, uint32_t node, const char *name, uint64_t value, bool unique);
+pls_err rig_remove(rig *r, uint32_t node, const char *name);
+uint32_t rig_find(const rig *r, uint32_t node, const char *name, pls_name_hit *hit);
+uint32_t rig_told(const rig *r, uint32_t node, pls_gossip_event event, const char *name);
+
+/* A filter for `lets` that cuts off the node `cut`. */
+bool rig_lets_all_but_one(const rig *r, uint32_t from, uint32_t to);
+
 #endif
