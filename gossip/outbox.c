@@ -240,7 +240,7 @@ pls_err pls_gossip_next_action(pls_gossip *gossip, pls_action *action_out)
                          .event = (pls_gossip_event)item->event,
                          .member = item->member,
                          .other = item->other,
-                         .bytes = outbox->bytes + item->bytes_at,
+                         .bytes = item->len > 0 ? outbox->bytes + item->bytes_at : NULL,
                          .len = item->len,
                          .incarnation = item->incarnation,
                          .value = item->value,
@@ -252,9 +252,6 @@ pls_err pls_gossip_next_action(pls_gossip *gossip, pls_action *action_out)
     } else {
         action.address = (const char *)outbox->bytes + item->address_at;
         action.address_bytes = item->address_bytes;
-    }
-    if (item->len == 0) {
-        action.bytes = NULL;
     }
     *action_out = action;
     return PLS_OK;

@@ -104,10 +104,13 @@ static void body_read(pls_reader *r, pls_message *m, uint32_t unit, uint32_t exa
 static void entries_read(pls_reader *r, pls_message *m)
 {
     body_read(r, m, 1, 0);
+    if (r->bad) {
+        return;
+    }
     pls_reader body = pls_reader_over(m->body, m->body_bytes);
     pls_list_entry listed;
     pls_name_entry named;
-    pls_err err = r->bad ? PLS_EPROTO : PLS_OK;
+    pls_err err = PLS_OK;
     while (err == PLS_OK) {
         err = m->kind == PLS_WIRE_LIST ? pls_list_entry_next(&body, &listed)
                                        : pls_name_entry_next(&body, &named);
