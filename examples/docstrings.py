@@ -32,11 +32,12 @@ class Passage(NamedTuple):
         return self.text.strip().splitlines()[0]
 
 
-def source_files() -> list[tuple[Path, str]]:
+def source_files(packages_too: bool) -> list[tuple[Path, str]]:
     """Python files of the standard library and of site-packages, with the name of each module."""
     found = {}
     library = Path(sysconfig.get_path("stdlib"))
-    packages = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
+    folders = ("purelib", "platlib") if packages_too else ()
+    packages = [Path(sysconfig.get_path(name)) for name in folders]
     for root in [*dict.fromkeys(packages), library]:
         for path in root.rglob("*.py"):
             if root == library and {"site-packages", "dist-packages"} & set(path.parts):
@@ -81,29 +82,36 @@ def passages_of_many(files: list[tuple[Path, str]]) -> list[Passage]:
     return [passage for path, module in files for passage in passages_of(path, module)]
 
 
-def collect() -> list[Passage]:
-    files = source_files()
+def collect(files: list[tuple[Path, str]]) -> list[Passage]:
     shares = [files[start : start + 100] for start in range(0, len(files), 100)]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return [passage for share in pool.map(passages_of_many, shares) for passage in share]
 
 
-def fingerprint() -> str:
+def fingerprint(files: list[tuple[Path, str]]) -> str:
     """Changes with the interpreter and with the files that would be read."""
     total = hashlib.sha256(sys.version.encode())
-    for path, module in source_files():
+    for path, module in files:
         total.update(f"{module} {path.stat().st_size}\n".encode())
     return total.hexdigest()[:16]
 
 
-def load(cache: Path) -> tuple[list[Passage], bool]:
-    """The passages, and whether they were in the cache."""
-    path = cache / f"docstrings-{fingerprint()}.json"
+class Corpus(NamedTuple):
+    passages: list[Passage]
+    fingerprint: str
+    cached: bool
+
+
+def load(cache: Path, packages_too: bool = True) -> Corpus:
+    files = source_files(packages_too)
+    print_of_files = fingerprint(files)
+    path = cache / f"docstrings-{print_of_files}.json"
     if path.is_file():
-        return [Passage(*pair) for pair in json.loads(path.read_text())], True
-    passages = collect()
+        passages = [Passage(*pair) for pair in json.loads(path.read_text())]
+        return Corpus(passages, print_of_files, True)
+    passages = collect(files)
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(passages))
     partial.replace(path)
-    return passages, False
+    return Corpus(passages, print_of_files, False)

@@ -29,13 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pulsing.actor import ActorDied, ActorSystem, SystemConfig, as_actor, create_actor_system
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 import docstrings
 import embedding
+from pulsing.actor import ActorDied, ActorSystem, SystemConfig, as_actor, create_actor_system
 
 QUERIES = [
     "parse command line arguments",
@@ -162,6 +162,7 @@ class Job:
         self.cache: Path = options.cache
         self.passages: list[docstrings.Passage] = []
         self.texts: list[str] = []
+        self.corpus_print = ""
         self.model_path = ""
         self.dimensions = 0
 
@@ -171,12 +172,14 @@ class Job:
     def load_corpus(self) -> None:
         begin = time.perf_counter()
         console.print("[dim]reading the docstrings ...[/dim]")
-        passages, cached = docstrings.load(self.cache)
+        corpus = docstrings.load(self.cache, packages_too=not self.options.stdlib)
+        passages = corpus.passages
         if self.options.limit:
             passages = random.Random(0).sample(passages, min(self.options.limit, len(passages)))
         self.passages = passages
         self.texts = [passage.document() for passage in passages]
-        how = "from the cache" if cached else "read from their sources"
+        self.corpus_print = corpus.fingerprint
+        how = "from the cache" if corpus.cached else "read from their sources"
         seconds = time.perf_counter() - begin
         self.say("corpus", f"{len(passages):,} docstrings, {how} in {seconds:.1f} s")
 
@@ -186,7 +189,7 @@ class Job:
             self.say("model", f"the transformers checkpoint {self.options.model}")
             return
         limit = f"-{self.options.limit}" if self.options.limit else ""
-        path = self.cache / f"lsa-{docstrings.fingerprint()}{limit}.joblib"
+        path = self.cache / f"lsa-{self.corpus_print}{limit}.joblib"
         begin = time.perf_counter()
         how = "from the cache"
         if not path.is_file():
@@ -358,6 +361,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--singles", type=int, default=2000, help="calls of one passage (2000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparison (5)")
     parser.add_argument("--no-comparison", action="store_true", help="leave it out")
+    parser.add_argument("--stdlib", action="store_true", help="leave the packages out")
     parser.add_argument("--limit", type=int, help="use only so many passages")
     parser.add_argument("--cache", type=Path, default=root / "build" / "semantic-search")
     options = parser.parse_args()

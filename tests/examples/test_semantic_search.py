@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "semantic_search.py
 
 
 def run(*arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLE), "--workers", "2", *arguments]
+    command = [sys.executable, str(EXAMPLE), "--workers", "2", "--stdlib", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
