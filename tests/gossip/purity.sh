@@ -6,7 +6,7 @@
 set -eu
 library=$1
 
-allowed='^(malloc|calloc|realloc|free|memcpy|memmove|memset|memcmp|strlen|pls_[a-z0-9_]+)$'
+allowed='^(malloc|calloc|realloc|free|memcpy|memmove|memset|memcmp|bcmp|strlen|pls_[a-z0-9_]+)$'
 # What sanitizers, coverage, fortified and position-independent builds add by themselves.
 added='^(__asan_|__ubsan_|__tsan_|__msan_|__sanitizer_|__sancov|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail'
 added="$added|__memcpy_chk|__memset_chk|__memmove_chk|__start___sancov|__stop___sancov)"
