@@ -65,8 +65,11 @@ static void hung_up(pls_client *client)
         const pls_template *template = &client->node->template;
         /* Its process may have been reported while this was on its way. */
         pls_template_drain(client->node);
-        if (client->process.fd < 0 && template->hung_up && template->stage != PLS_TEMPLATE_OFF) {
-            /* The template is ending and takes it along: its end decides what becomes of this. */
+        bool ending = template->stage != PLS_TEMPLATE_OFF &&
+                      (template->hung_up || pls_process_exiting(template->pid));
+        if (client->process.fd < 0 && ending) {
+            /* The template takes it along, and closes this socket before or after its own: its end
+             * decides what becomes of the worker. */
             return;
         }
     }

@@ -124,8 +124,17 @@ static uint64_t stat_field(const char *at, int number)
 }
 
 #define STAT_PARENT 4
+#define STAT_FLAGS 9
+#define FLAG_EXITING 0x4
 #define STAT_START 22
 #define STAT_EXIT_CODE 52
+
+bool pls_process_exiting(pid_t pid)
+{
+    char text[PROC_TEXT_BYTES];
+    const char *stat = stat_read(pid, text, sizeof text);
+    return stat == NULL || (stat_field(stat, STAT_FLAGS) & FLAG_EXITING) != 0;
+}
 
 pls_process_end pls_process_reap(int pidfd, pid_t pid)
 {

@@ -36,6 +36,10 @@ void pls_process_kill(int pidfd);
 /* Whether the process has ended. Threads: any thread; never blocks. */
 bool pls_process_ended(int pidfd);
 
+/* Whether a child without threads is on its way out: its descriptors may be closed already, and its
+ * pidfd not yet readable. Threads: any thread; never blocks. */
+bool pls_process_exiting(pid_t pid);
+
 /* How an ended process ended; a child is reaped by this. `pid` helps where the process is no child
  * (0: not known).
  * Threads: any thread; never blocks. */

@@ -148,6 +148,27 @@ START_TEST(test_kill_of_a_worker_then_of_the_user_leaves_nothing)
 }
 END_TEST
 
+START_TEST(test_worker_that_hangs_dies_with_a_killed_node)
+{
+    world w;
+    uint32_t request;
+    pls_place_options place = {.kind = PLS_PLACE_INDEX};
+    setenv("PULSING_STUB", "hangs", 1);
+    pls_node_options options = world_options(1);
+    world_begin(&w, &options);
+    ck_assert_int_eq(pls_attach_place(w.attach, &place, &request), PLS_OK);
+    /* Node, template and a worker that reads no socket. */
+    double until = world_now_ms() + 5000;
+    while (world_leftovers(NULL, 0) < 3) {
+        ck_assert_double_lt(world_now_ms(), until);
+        world_pause_ms(5);
+    }
+    world_pause_ms(100);
+    kill((pid_t)w.node.pid, SIGKILL);
+    ck_assert(world_is_clean());
+}
+END_TEST
+
 START_TEST(test_kill_of_the_template_kills_no_worker_and_it_comes_back)
 {
     world w;
@@ -207,6 +228,7 @@ int main(void)
     tcase_add_test(tcase, test_kill_of_the_user_at_any_moment_leaves_nothing);
     tcase_add_test(tcase, test_kill_of_the_node_at_any_moment_leaves_nothing);
     tcase_add_test(tcase, test_kill_of_a_worker_then_of_the_user_leaves_nothing);
+    tcase_add_test(tcase, test_worker_that_hangs_dies_with_a_killed_node);
     tcase_add_test(tcase, test_kill_of_the_template_kills_no_worker_and_it_comes_back);
     tcase_add_test(tcase, test_kill_of_the_template_at_any_moment_never_loses_a_place);
     suite_add_tcase(suite, tcase);
