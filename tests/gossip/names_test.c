@@ -313,8 +313,8 @@ START_TEST(test_tombstones_go_with_their_floor_everywhere)
     rig *r = rig_create();
     r->config.tombstone_keep_ns = 60 * RIG_SECOND;
     rig_warm(r, 3);
-    for (char c = 'a'; c < 'g'; c++) {
-        char name[2] = {c, 0};
+    for (int i = 0; i < 6; i++) {
+        char name[2] = {(char)('a' + i), 0};
         ck_assert_int_eq(rig_put(r, 0, name, 1, false), PLS_OK);
     }
     ck_assert_int_eq(rig_remove(r, 0, "a"), PLS_OK);

@@ -69,6 +69,12 @@ void rig_stop(rig *r, uint32_t node)
     r->nodes[node] = NULL;
 }
 
+static void learn(rig *r, uint32_t node, uint32_t other)
+{
+    pls_identity identity = pls_identities_get(r->pool, r->members[other]);
+    ck_assert_int_eq(pls_gossip_learn(r->nodes[node], &identity, 1, r->now_ns), PLS_OK);
+}
+
 void rig_warm(rig *r, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -77,9 +83,8 @@ void rig_warm(rig *r, uint32_t count)
     }
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t j = 0; j < count; j++) {
-            pls_identity identity = pls_identities_get(r->pool, r->members[j]);
             if (i != j) {
-                ck_assert_int_eq(pls_gossip_learn(r->nodes[i], &identity, 1, r->now_ns), PLS_OK);
+                learn(r, i, j);
             }
         }
         rig_drain(r, i);
