@@ -82,7 +82,9 @@ static int node_begin(void *argument)
 {
     birth *b = argument;
     /* A session of its own: no signal of the user's terminal and no SIGTTOU for output. */
-    setsid();
+    /* A process group of its own keeps the terminal's signals away; not a session of its own, since
+     * the kernel shares CPUs fairly between sessions, and caller and workers are one program. */
+    setpgid(0, 0);
     sigprocmask(SIG_SETMASK, &b->mask, NULL);
     if (fds_place(b->fds) == 0) {
         execve(b->program, b->argv, environ);

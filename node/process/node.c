@@ -146,6 +146,7 @@ static pls_err signals_open(pls_node *node)
     }
     /* Ignored by whatever is started from here: Ctrl-C ends workers through the node alone. */
     sigaction(SIGINT, &ignore, NULL);
+    sigaction(SIGTTOU, &ignore, NULL); /* workers' output reaches a terminal from the background */
     sigprocmask(SIG_SETMASK, &set, NULL);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0) {
