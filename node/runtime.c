@@ -372,19 +372,30 @@ bool pulsing_ready(const pulsing *p)
     return p->self.count > 0 || pls_inbox_ready(p->inbox) != 0;
 }
 
+/* The kernel may have put the peer, when it was woken, on the very CPU that looks: after a few
+ * microseconds of looking it is let run, now and then. */
 bool pulsing_look(const pulsing *p, int64_t ns)
 {
     uint64_t ticks = pls_clock_ticks(&p->clock, (uint64_t)ns);
+    uint64_t pause = pls_clock_ticks(&p->clock, PLS_LOOK_YIELD_NS);
     uint64_t begin = pls_clock_tick(&p->clock);
-    do {
+    uint64_t yield_at = begin + pause;
+    for (;;) {
         for (int i = 0; i < 16; i++) {
             if (pls_inbox_ready(p->inbox) != 0) {
                 return true;
             }
             __builtin_ia32_pause();
         }
-    } while (pls_clock_tick(&p->clock) - begin < ticks);
-    return false;
+        uint64_t now = pls_clock_tick(&p->clock);
+        if (now - begin >= ticks) {
+            return false;
+        }
+        if (now >= yield_at) {
+            sched_yield();
+            yield_at = pls_clock_tick(&p->clock) + pause;
+        }
+    }
 }
 
 static void awake_set(pulsing *p, uint32_t awake)

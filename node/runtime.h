@@ -27,6 +27,7 @@
 /* A stream's item counts once, and once more for each of these: back-pressure by bytes. */
 #define PLS_STREAM_UNIT_BYTES 65536
 #define PLS_DYING_GRACE_NS 8000000
+#define PLS_LOOK_YIELD_NS 8000
 
 /* A message outside of any ring: it waits for room, for credit, for its turn in a mailbox, or for
  * the proof that it was started. `bytes` is the record without its descriptor. */

@@ -29,7 +29,8 @@ static pls_err room_fill(core_runtime *rt, const pls_sink *sink, bool in_room,
         return err;
     }
     if (total >= COPY_WITHOUT_GIL_BYTES) {
-        Py_BEGIN_ALLOW_THREADS region_copy(sink, base, payload, in_room);
+        Py_BEGIN_ALLOW_THREADS
+        region_copy(sink, base, payload, in_room);
         Py_END_ALLOW_THREADS
     } else {
         region_copy(sink, base, payload, in_room);

@@ -104,7 +104,8 @@ static PyObject *core_launch(PyObject *module, PyObject *args)
         options.worker_info_bytes = (size_t)info_bytes;
         options.memory_budget_bytes = memory;
         options.output_plain = plain != 0;
-        Py_BEGIN_ALLOW_THREADS err = pls_node_launch(&options, &launched, trouble);
+        Py_BEGIN_ALLOW_THREADS
+        err = pls_node_launch(&options, &launched, trouble);
         Py_END_ALLOW_THREADS
     }
     for (int i = 0; i < 3; i++) {
@@ -130,8 +131,10 @@ static PyObject *core_node_wait(PyObject *Py_UNUSED(module), PyObject *args)
     }
     launched.pid = pid;
     pls_err err = PLS_OK;
-    Py_BEGIN_ALLOW_THREADS err = pls_node_wait(&launched, timeout_ms);
-    Py_END_ALLOW_THREADS return PyBool_FromLong(err == PLS_OK);
+    Py_BEGIN_ALLOW_THREADS
+    err = pls_node_wait(&launched, timeout_ms);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(err == PLS_OK);
 }
 
 /* connect(name or path) -> control_fd */

@@ -78,9 +78,10 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .wake_after = core_loop_wake_after},
     };
     pls_err err = PLS_OK;
-    Py_BEGIN_ALLOW_THREADS err = pulsing_open(&options, &rt->p, trouble);
-    Py_END_ALLOW_THREADS if (err != PLS_OK)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    err = pulsing_open(&options, &rt->p, trouble);
+    Py_END_ALLOW_THREADS
+    if (err != PLS_OK) {
         PyErr_Format(
             rt->state->errors[err == PLS_ECLOSED ? CORE_SYSTEM_CLOSED : CORE_PULSING_ERROR],
             "attaching to the node failed: %s (%s)", trouble[0] != '\0' ? trouble : "no details",

@@ -10,7 +10,9 @@
 
 #include "node/attach.h"
 
-#define LOOK_NS 60000        /* about what it costs to be woken */
+/* A few times what it costs to be woken on an idle machine: the budget, not this, bounds what
+ * looking costs. */
+#define LOOK_NS 200000
 #define LOOK_SHARE_PERCENT 5 /* of elapsed time that may be spent looking in vain */
 #define LOOK_SAVED_NS_MAX 3000000
 #define POLL_BURST_MAX 256
@@ -39,9 +41,10 @@ bool core_look_once(core_runtime *rt, int64_t ns_max)
         return false;
     }
     int64_t ns = ns_max < LOOK_NS ? ns_max : LOOK_NS;
-    Py_BEGIN_ALLOW_THREADS found = pulsing_look(rt->p, ns);
-    Py_END_ALLOW_THREADS if (!found)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    found = pulsing_look(rt->p, ns);
+    Py_END_ALLOW_THREADS
+    if (!found) {
         rt->look_tokens_ns -= pulsing_now_ns() - before;
     }
     return found;
@@ -134,8 +137,10 @@ static int follow(core_runtime *rt, core_call *call)
         PyThread_acquire_lock(call->lock, NOWAIT_LOCK);
     }
     waiting_add(rt, call);
-    Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock_timed(call->lock, SLEEP_MS_MAX * 1000, 0);
-    Py_END_ALLOW_THREADS waiting_remove(rt, call);
+    Py_BEGIN_ALLOW_THREADS
+    PyThread_acquire_lock_timed(call->lock, SLEEP_MS_MAX * 1000, 0);
+    Py_END_ALLOW_THREADS
+    waiting_remove(rt, call);
     return PyErr_CheckSignals();
 }
 
@@ -166,8 +171,10 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
         rt->wake_by_ns = 0;
     }
     int ready = 0;
-    Py_BEGIN_ALLOW_THREADS ready = poll(fds, 2, ms);
-    Py_END_ALLOW_THREADS pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
+    Py_BEGIN_ALLOW_THREADS
+    ready = poll(fds, 2, ms);
+    Py_END_ALLOW_THREADS
+    pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
     if (ready > 0 && fds[1].revents != 0) {
         PyObject *none = core_control_poll(rt);
         if (none == NULL) {
