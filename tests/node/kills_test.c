@@ -166,6 +166,9 @@ START_TEST(test_worker_that_hangs_dies_with_a_killed_node)
     world_pause_ms(100);
     kill((pid_t)w.node.pid, SIGKILL);
     ck_assert(world_is_clean());
+    pls_attach_close(w.attach, true);
+    pls_inbox_destroy(w.inbox);
+    ck_assert_int_eq(pls_node_wait(&w.node, 1000), PLS_OK);
 }
 END_TEST
 
