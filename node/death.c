@@ -7,6 +7,20 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *pulsing_death_words(const pulsing *p, uint32_t slot, uint32_t epoch)
+{
+    return slot < PLS_SLOTS_MAX && p->ends[slot].epoch == epoch ? p->ends[slot].text : NULL;
+}
+
+static void end_remember(pulsing *p, uint32_t slot, uint32_t epoch)
+{
+    pls_death death;
+    if (pls_directory_death(p->info->directory, slot, epoch, &death) == PLS_OK) {
+        p->ends[slot].epoch = epoch;
+        pls_death_text(&death, p->ends[slot].text, sizeof p->ends[slot].text);
+    }
+}
+
 static void death_words(pulsing *p, uint32_t slot, uint32_t epoch, char *text, size_t capacity)
 {
     pls_death death;
@@ -78,6 +92,7 @@ void pls_death_seen(pulsing *p, uint32_t slot)
     death_words(p, slot, epoch, text, sizeof text);
     if (state == PLS_SLOT_DEAD) {
         dying_forget(p, slot);
+        end_remember(p, slot, epoch);
         link_reap(p, slot, epoch, text);
         return;
     }
@@ -89,10 +104,13 @@ void pls_death_seen(pulsing *p, uint32_t slot)
      * for that a little, not for a process of gigabytes. */
     int64_t now = pulsing_now_ns();
     if (p->dying_until_ns[slot] == 0) {
-        p->dying_until_ns[slot] = now + PLS_DYING_GRACE_NS;
+        const pls_directory_line *line = &p->info->directory->lines[slot];
+        uint32_t mib = atomic_load_explicit(&line->resident_mib, memory_order_relaxed);
+        int64_t grace = mib > PLS_DYING_LARGE_MIB ? PLS_DYING_GRACE_LARGE_NS : PLS_DYING_GRACE_NS;
+        p->dying_until_ns[slot] = now + grace;
         p->dying_count++;
         if (p->on.wake_after != NULL) {
-            p->on.wake_after(p->on.context, PLS_DYING_GRACE_NS);
+            p->on.wake_after(p->on.context, grace);
         }
     } else if (now >= p->dying_until_ns[slot]) {
         pls_targets_slot_died(p, slot, epoch, text, true);

@@ -70,7 +70,7 @@ typedef struct pls_directory_line {
     _Atomic uint32_t queued_count;
     _Atomic uint64_t arena_bytes;
     _Atomic uint32_t awake; /* 1 while it runs and may answer soon, 0 once it goes to sleep */
-    uint32_t owner_reserved_word;
+    _Atomic uint32_t resident_mib; /* memory of the process, now and then: how long its end takes */
     uint64_t owner_reserved[6];
 } pls_directory_line;
 

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     p->own_blocks = 1; /* the runtime itself */
     p->scratch = malloc(8192);
     p->unforked = fork_guard();
+    p->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     cpu_set_t cpus;
     p->cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1;
     pls_clock_init(&p->clock);
@@ -113,6 +115,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
                             &p->attach, trouble);
     }
     if (err != PLS_OK) {
+        close(p->statm_fd);
         guard_free(p);
         free(p->scratch);
         free(p);
@@ -171,6 +174,7 @@ void pls_runtime_free(pulsing *p)
     pls_blocks_sweep(p);
     pls_arena_destroy(p->arena);
     pls_inbox_destroy(p->inbox);
+    close(p->statm_fd);
     guard_free(p);
     free(p->calls);
     free(p->scratch);
@@ -398,6 +402,27 @@ bool pulsing_look(const pulsing *p, int64_t ns)
     }
 }
 
+static void resident_publish(pulsing *p)
+{
+    int64_t now = pulsing_now_ns();
+    if (p->statm_fd < 0 || now - p->resident_read_ns < PLS_RESIDENT_EVERY_NS) {
+        return;
+    }
+    char text[128];
+    p->resident_read_ns = now;
+    ssize_t len = pread(p->statm_fd, text, sizeof text - 1, 0);
+    if (len > 0) {
+        text[len] = '\0';
+        unsigned long total = 0;
+        unsigned long pages = 0;
+        if (sscanf(text, "%lu %lu", &total, &pages) == 2) {
+            uint32_t mib = (uint32_t)(pages * (unsigned long)sysconf(_SC_PAGESIZE) >> 20);
+            atomic_store_explicit(&p->info->directory->lines[pulsing_slot(p)].resident_mib, mib,
+                                  memory_order_relaxed);
+        }
+    }
+}
+
 static void awake_set(pulsing *p, uint32_t awake)
 {
     atomic_store_explicit(&p->info->directory->lines[pulsing_slot(p)].awake, awake,
@@ -410,6 +435,7 @@ bool pulsing_arm(pulsing *p)
         return false;
     }
     awake_set(p, 0);
+    resident_publish(p);
     return true;
 }
 

@@ -26,7 +26,12 @@
 #define PLS_TEXT_BYTES_MAX 512
 /* A stream's item counts once, and once more for each of these: back-pressure by bytes. */
 #define PLS_STREAM_UNIT_BYTES 65536
+/* How long calls wait for the cause of a death that has begun. A large process takes longer to end
+ * than its callers should wait, so they are told at once that it is dying. */
 #define PLS_DYING_GRACE_NS 8000000
+#define PLS_DYING_GRACE_LARGE_NS 1000000
+#define PLS_DYING_LARGE_MIB 192
+#define PLS_RESIDENT_EVERY_NS 1000000000
 #define PLS_LOOK_YIELD_NS 8000
 
 /* A message outside of any ring: it waits for room, for credit, for its turn in a mailbox, or for
@@ -67,6 +72,12 @@ typedef struct pls_link {
     uint32_t retain_count;
     bool space_wanted;
 } pls_link;
+
+/* How the last process in a slot ended, for texts that are read later. */
+typedef struct pls_end {
+    uint32_t epoch;
+    char text[96];
+} pls_end;
 
 typedef enum pls_call_state {
     PLS_CALL_FREE,
@@ -190,6 +201,7 @@ struct pulsing {
     pls_clock clock;
     pulsing_callbacks on;
     pls_link links[PLS_SLOTS_MAX];
+    pls_end ends[PLS_SLOTS_MAX];
     pls_call *calls;
     uint32_t calls_capacity;
     uint32_t calls_free; /* index + 1 */
@@ -215,6 +227,8 @@ struct pulsing {
     volatile char *unforked; /* a page that reads zero in a forked child */
     uint32_t cores;
     uint32_t dying_count;
+    int statm_fd; /* of this process, -1: none */
+    int64_t resident_read_ns;
     int64_t dying_until_ns[PLS_SLOTS_MAX]; /* 0: not dying */
     uint32_t awake_processes;
     int64_t awake_counted_ns;

@@ -223,18 +223,14 @@ static PyObject *runtime_death(PyObject *self, PyObject *args)
     core_runtime *rt = (core_runtime *)self;
     unsigned slot = 0;
     unsigned epoch = 0;
-    pls_death death;
-    char text[160];
     if (!PyArg_ParseTuple(args, "II", &slot, &epoch)) {
         return NULL;
     }
-    if (rt->p == NULL || slot >= PLS_SLOTS_MAX ||
-        pls_directory_death(pls_attach_info_of(pulsing_attach_of(rt->p))->directory, slot, epoch,
-                            &death) != PLS_OK) {
+    const char *words = rt->p != NULL ? pulsing_death_words(rt->p, slot, epoch) : NULL;
+    if (words == NULL) {
         Py_RETURN_NONE;
     }
-    pls_death_text(&death, text, sizeof text);
-    return PyUnicode_FromString(text);
+    return PyUnicode_FromString(words);
 }
 
 /* route(id, slot, epoch): an actor that was rebuilt lives there. */
