@@ -6,8 +6,8 @@ from pulsing import _stranger
 _stranger.refuse()
 
 from . import _core  # noqa: E402
-from ._compat import REF_EXTRAS, ask_with_timeout, get_system, init, shutdown  # noqa: E402
 from ._actor import Actor, ActorContext, as_actor, current_context  # noqa: E402
+from ._compat import REF_EXTRAS, ask_with_timeout, get_system, init, shutdown  # noqa: E402
 from ._config import SystemConfig  # noqa: E402
 from ._errors import (  # noqa: E402
     ActorDied,

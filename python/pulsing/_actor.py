@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a class an actor: the `Actor` base class, `@as_actor`, and the context of a handler."""
+"""What makes a class an actor: `Actor`, `@as_actor`, and the context of a handler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import functools
 import inspect
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._compat import class_resolve, class_spawn
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Actor", "ActorClass", "ActorContext", "as_actor", "current_context", "describe"]
 
 _REF_NAMES = frozenset(
-    name for name in (*dir(_core.Ref), "send", "ask_json", "tell_json", "ask_stream") if not name.startswith("_")
+    name
+    for name in (*dir(_core.Ref), "send", "ask_json", "tell_json", "ask_stream")
+    if not name.startswith("_")
 )
 _CLASS_NAMES = frozenset(("local", "remote", "spawn", "resolve"))
 _HOOKS = frozenset(("on_start", "on_stop", "metadata", "receive"))
@@ -29,7 +32,7 @@ _RESTARTS = {"never": 0, "on_failure": 1, "always": 2}
 
 
 class Actor:
-    """Base class of actors that handle messages in `receive(self, msg)` or `receive(self, msg, ctx)`.
+    """Base class of actors that handle messages in `receive(self, msg)`, or with `ctx` after it.
 
     Hooks, plain or async: `on_start(self)` or `on_start(self, ctx)`, `on_stop(self)`,
     `metadata(self) -> dict[str, str]`.
@@ -152,7 +155,9 @@ class ActorClass:
         self.cls = cls
         self.name = cls.__qualname__.rpartition(".")[2] or cls.__name__
         self.options = options
-        self.methods = {name: _endpoint(cls, name, options) for name in _endpoint_names(cls, options)}
+        self.methods = {
+            name: _endpoint(cls, name, options) for name in _endpoint_names(cls, options)
+        }
         self.batches = any(getattr(m, "__pulsing_batch__", False) for m in self.methods.values())
         if self.batches:
             from ._batch import alone
@@ -163,7 +168,6 @@ class ActorClass:
         receive = getattr(cls, "receive", None)
         self.receive = receive if callable(receive) else None
         self.receive_context = self.receive is not None and _wants_context(self.receive, 2)
-
 
     @property
     def concurrency(self) -> int:
@@ -248,7 +252,9 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
         "restart": lambda v: v in _RESTARTS,
         "overflow": lambda v: v in _OVERFLOWS,
         "mailbox": lambda v: isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 1 << 20,
-        "max_concurrency": lambda v: isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 1 << 20,
+        "max_concurrency": lambda v: (
+            isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 1 << 20
+        ),
         "max_restarts": lambda v: v is None or (isinstance(v, int) and v >= 0),
         "min_backoff": lambda v: isinstance(v, (int, float)) and 0 <= v <= 3600,
         "max_backoff": lambda v: isinstance(v, (int, float)) and 0 <= v <= 86400,
@@ -256,7 +262,9 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     }
     for name, value in options.items():
         if name not in checks:
-            raise TypeError(f"as_actor() has no option {name!r}; it has: {', '.join(sorted(checks))}")
+            raise TypeError(
+                f"as_actor() has no option {name!r}; it has: {', '.join(sorted(checks))}"
+            )
         if not checks[name](value):
             raise ValueError(f"as_actor({name}=...): {value!r} is not a valid value")
     return options
@@ -266,20 +274,29 @@ def _check_names(cls: type) -> None:
     for name in _endpoint_names(cls, {}):
         if name in _REF_NAMES:
             raise ValueError(
-                f"{cls.__name__}.{name}() would hide ref.{name}, which every ref has: give the method another name"
+                f"{cls.__name__}.{name}() would hide ref.{name}, which every ref has: "
+                "give the method another name"
             )
     for name in _CLASS_NAMES & set(vars(cls)):
         if getattr(vars(cls)[name], "__func__", None) not in _ADDED.values():
             raise ValueError(
-                f"{cls.__name__}.{name}() would hide {cls.__name__}.{name}(system, ...), which makes the "
-                "actor: give the method another name"
+                f"{cls.__name__}.{name}() would hide {cls.__name__}.{name}(...), which makes "
+                "the actor: give the method another name"
             )
 
 
-async def _local(cls, system, *args, name=None, public=True, placement=None, detached=False, **kwargs):
+async def _local(
+    cls, system, *args, name=None, public=True, placement=None, detached=False, **kwargs
+):
     """Builds the actor in a worker process of this node; returns its ref."""
     return await system._spawn_class(
-        cls, args, kwargs, name=name, public=public, placement=placement or "worker", detached=detached
+        cls,
+        args,
+        kwargs,
+        name=name,
+        public=public,
+        placement=placement or "worker",
+        detached=detached,
     )
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["batch"]
 
@@ -22,7 +23,9 @@ def batch(max_size: int = 32, max_wait: float = 0.002) -> Callable[[Callable], C
     handler runs alone: no other message of the actor runs at the same time.
     """
     if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
-        raise ValueError(f"batch(max_size=...): expected a whole number from 1 on, got {max_size!r}")
+        raise ValueError(
+            f"batch(max_size=...): expected a whole number from 1 on, got {max_size!r}"
+        )
     if not isinstance(max_wait, (int, float)) or max_wait < 0:
         raise ValueError(f"batch(max_wait=...): expected seconds, got {max_wait!r}")
 
@@ -115,7 +118,7 @@ class _Batcher:
                 )
         except Exception as error:
             results = [error] * len(entries)
-        for (_, future), result in zip(entries, results):
+        for (_, future), result in zip(entries, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, BaseException):

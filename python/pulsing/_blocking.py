@@ -38,7 +38,9 @@ class _Background:
 
     def __init__(self, config: SystemConfig):
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="pulsing-host", daemon=True)
+        self.thread = threading.Thread(
+            target=self.loop.run_forever, name="pulsing-host", daemon=True
+        )
         self.thread.start()
         self.system: ActorSystem = self.run(create_actor_system(config))
 
@@ -160,7 +162,9 @@ class BlockingSystem:
         reply = self._rt.name_find(name, wait_ms(timeout))
         return reply if reply[0] == 0 else None
 
-    def find(self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None) -> Any:
+    def find(
+        self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None
+    ) -> Any:
         """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
         reply = self._find(name, timeout)
         if reply is None or not reply[5] & NAME_PUBLIC:
@@ -257,12 +261,15 @@ class BlockingSystem:
 
 
 def connect(config: SystemConfig | None = None) -> BlockingSystem:
-    """A system in blocking form: an embedded one, or with `SystemConfig.attach(...)` a running one."""
+    """A system in blocking form: embedded, or with `SystemConfig.attach(...)` a running one."""
     config = SystemConfig() if config is None else config
     if not isinstance(config, SystemConfig):
         raise TypeError(f"expected a SystemConfig, got {config!r}")
     if config.addr is not None or config.seeds:
-        raise PulsingError("with_addr() and with_seeds(): this version runs on one host; use SystemConfig.standalone()")
+        raise PulsingError(
+            "with_addr() and with_seeds(): this version runs on one host; "
+            "use SystemConfig.standalone()"
+        )
     node = None
     attach_to = config.attach_to
     if attach_to is None:

@@ -109,4 +109,3 @@ async def class_resolve(cls: type, name: str, timeout: float | None = None) -> A
 def write_json(writer: Any, obj: Any) -> Any:
     """Writes an item that the reader gets as the JSON bytes."""
     return writer.write(json.dumps(obj).encode())
-

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 __all__ = ["SystemConfig"]
 
 
 class _OnClassOrInstance:
-    """A method that makes a fresh object when it is called on the class: `SystemConfig.with_addr(...)`."""
+    """A method that makes a fresh object when called on the class: `Config.with_addr(...)`."""
 
     def __init__(self, function):
         self._function = function
@@ -26,7 +27,9 @@ def _address(field: str, value: Any) -> str:
         raise ValueError(f"{field}: expected 'host:port', got {value!r}")
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{field}: expected 'host:port' with a port from 0 to 65535, got {value!r}")
+        raise ValueError(
+            f"{field}: expected 'host:port' with a port from 0 to 65535, got {value!r}"
+        )
     return value
 
 
@@ -98,13 +101,17 @@ class SystemConfig:
         if self.advertise is not None:
             _address("advertise", self.advertise)
         if isinstance(self.seeds, str):
-            raise ValueError(f"seeds: expected a list of 'host:port', got the string {self.seeds!r}")
+            raise ValueError(
+                f"seeds: expected a list of 'host:port', got the string {self.seeds!r}"
+            )
         put(self, "seeds", tuple(_address("seeds", seed) for seed in self.seeds))
         _count("workers", self.workers, 0, 254)
         _count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
         _seconds("ask_timeout", self.ask_timeout)
         put(self, "stop_timeout", _seconds("stop_timeout", self.stop_timeout, zero=True))
-        if self.name is not None and (not isinstance(self.name, str) or not 0 < len(self.name.encode()) <= 255):
+        if self.name is not None and (
+            not isinstance(self.name, str) or not 0 < len(self.name.encode()) <= 255
+        ):
             raise ValueError(f"name: expected 1 to 255 bytes of text, got {self.name!r}")
         if self.worker_setup is not None and not callable(self.worker_setup):
             raise ValueError(f"setup: expected a function, got {self.worker_setup!r}")
@@ -118,7 +125,9 @@ class SystemConfig:
     def attach(cls, name_or_socket_path: str) -> SystemConfig:
         """Attach to a node that runs on this host already (`pulsing node`, or a launcher)."""
         if not isinstance(name_or_socket_path, str) or not name_or_socket_path:
-            raise ValueError(f"attach: expected a node's name or socket path, got {name_or_socket_path!r}")
+            raise ValueError(
+                f"attach: expected a node's name or socket path, got {name_or_socket_path!r}"
+            )
         return cls(attach_to=name_or_socket_path)
 
     def _with(self, **changes: Any) -> SystemConfig:
@@ -140,7 +149,9 @@ class SystemConfig:
         return self._with(seeds=seeds if isinstance(seeds, str) else tuple(seeds))
 
     @_OnClassOrInstance
-    def with_workers(self, n: int, env: Any = None, cpus: Any = None, setup: Any = None) -> SystemConfig:
+    def with_workers(
+        self, n: int, env: Any = None, cpus: Any = None, setup: Any = None
+    ) -> SystemConfig:
         """Up to `n` worker processes, started when needed; 0 keeps everything in this process.
 
         `env` and `cpus` are a list by worker index, or a function of it; `setup` is called once

@@ -64,15 +64,15 @@ class ActorDied(PulsingError):
 
 
 class ActorFailed(PulsingError):
-    """Raised by a handler to say that its actor's state is no longer good: the restart policy decides."""
+    """Raised by a handler: its actor's state is no longer good. The restart policy decides."""
 
 
 class ActorError(PulsingError):
-    """A handler raised an exception that cannot be rebuilt here; the text has its class and message."""
+    """A handler raised an exception that cannot be rebuilt here; the text says which."""
 
 
 class MailboxFull(PulsingError):
-    """The actor's mailbox was full and its overflow policy rejects, or a limit of this process is reached."""
+    """The mailbox was full and its policy rejects, or a limit of this process is reached."""
 
 
 # From Python 3.11 on, asyncio's own is the builtin one.
@@ -112,4 +112,4 @@ class CodecError(PulsingError, TypeError):
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that a handler raised: `str()` is the traceback where it was raised."""
+    """The cause of an exception that a handler raised: `str()` is the traceback over there."""

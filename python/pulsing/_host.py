@@ -61,7 +61,17 @@ def class_of(payload: Any) -> type:
 class Hosted:
     """One actor of this process."""
 
-    __slots__ = ("cell", "description", "name", "flags", "watchers", "reason", "stopping", "dedicated", "restart")
+    __slots__ = (
+        "cell",
+        "description",
+        "name",
+        "flags",
+        "watchers",
+        "reason",
+        "stopping",
+        "dedicated",
+        "restart",
+    )
 
     def __init__(self, cell: Any, description: ActorClass, name: str | None, flags: int):
         self.cell = cell
@@ -106,7 +116,9 @@ class Host:
         self.actors: dict[int, Hosted] = {}
         self._tasks: set[asyncio.Task] = set()
         self.when_empty: Any = None
-        endpoints = {name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")}
+        endpoints = {
+            name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")
+        }
         self.cell = self.rt.host(
             self, endpoints, None, False, None, "system", 1 << 20, 1 << 20, 0, system_actor=True
         )
@@ -135,7 +147,9 @@ class Host:
             for actor, hosted in self.actors.items()
         ]
 
-    def spawn(self, payload: Any, args: tuple, kwargs: dict, name: str | None, flags: int, place: tuple) -> Any:
+    def spawn(
+        self, payload: Any, args: tuple, kwargs: dict, name: str | None, flags: int, place: tuple
+    ) -> Any:
         cls = class_of(payload)
         description = describe(cls)
         plain = name is None and description.options.get("restart", "never") == "never"
@@ -179,7 +193,9 @@ class Host:
 
     # Building.
 
-    def _add(self, description: ActorClass, name: str | None, flags: int, actor_id: int = 0) -> Hosted:
+    def _add(
+        self, description: ActorClass, name: str | None, flags: int, actor_id: int = 0
+    ) -> Hosted:
         options = description.options
         receive = description.cls.receive if description.receive is not None else None
         context = ActorContext(self.system, 0, name)
@@ -215,7 +231,13 @@ class Host:
             self.when_empty()
 
     async def start(
-        self, build: Any, description: ActorClass, name: str | None, flags: int, spec: bytes = b"", place: tuple = ("worker", 0)
+        self,
+        build: Any,
+        description: ActorClass,
+        name: str | None,
+        flags: int,
+        spec: bytes = b"",
+        place: tuple = ("worker", 0),
     ) -> Hosted:
         """Hosts an actor: takes its name, builds it, runs `on_start`, lets messages in."""
         hosted = self._add(description, name, flags)
@@ -244,7 +266,8 @@ class Host:
             if reply[0] == EEXIST:
                 hosted.name, name = None, hosted.name
                 raise ActorExists(
-                    f"the name {name!r} is taken on this node by a {reply[6] or 'actor'} (id {reply[3]:x}): "
+                    f"the name {name!r} is taken on this node by a {reply[6] or 'actor'} "
+                    f"(id {reply[3]:x}): "
                     "stop it first, or choose another name"
                 )
             if reply[0] != 0:
@@ -327,7 +350,12 @@ class Host:
 
     async def end_all(self, timeout: float | None = None) -> None:
         """Ends every actor of this process at the same time."""
-        await asyncio.gather(*[self.end(h, False, timeout, "its system was shut down") for h in list(self.actors.values())])
+        await asyncio.gather(
+            *[
+                self.end(h, False, timeout, "its system was shut down")
+                for h in list(self.actors.values())
+            ]
+        )
 
     # Failing and building again.
 
@@ -336,7 +364,9 @@ class Host:
             log.error(
                 "a message to %s failed and nobody waits for its answer:\n%s",
                 hosted.label,
-                "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip(),
+                "".join(
+                    traceback.format_exception(type(error), error, error.__traceback__)
+                ).rstrip(),
             )
             return
         if hosted.restart == "never":
@@ -379,4 +409,6 @@ class Host:
 
 def not_found(what: str) -> ActorNotFound:
     """The error for a name or id that leads nowhere."""
-    return ActorNotFound(f"no public actor is called {what!r} (a private one is found by its node's ctx.actor_ref)")
+    return ActorNotFound(
+        f"no public actor is called {what!r} (a private one is found by its node's ctx.actor_ref)"
+    )

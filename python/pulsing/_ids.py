@@ -65,7 +65,11 @@ class ActorId:
         return f"{self._node.hex()[:12]}:{self._number:016x}"
 
     def __repr__(self) -> str:
-        return f"ActorId('{self}')" if self._name is None else f"ActorId('{self}', name={self._name!r})"
+        return (
+            f"ActorId('{self}')"
+            if self._name is None
+            else f"ActorId('{self}', name={self._name!r})"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorId):

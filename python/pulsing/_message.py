@@ -23,7 +23,9 @@ class Message:
         if not isinstance(msg_type, str):
             raise ValueError(f"msg_type: expected a string, got {msg_type!r}")
         if not isinstance(payload, (bytes, bytearray, memoryview)):
-            raise ValueError(f"payload: expected bytes, got {type(payload).__name__}; use Message.from_json")
+            raise ValueError(
+                f"payload: expected bytes, got {type(payload).__name__}; use Message.from_json"
+            )
         self._msg_type = msg_type
         self._payload = payload if isinstance(payload, bytes) else bytes(payload)
         self._stream = False
@@ -71,12 +73,18 @@ class Message:
 
     def stream_reader(self) -> Any:
         """The reader of a stream that was received."""
-        raise ValueError(f"message {self._msg_type!r} is a single message: read its payload, it has no stream")
+        raise ValueError(
+            f"message {self._msg_type!r} is a single message: read its payload, it has no stream"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return (self._msg_type, self._payload, self._stream) == (other._msg_type, other._payload, other._stream)
+        return (self._msg_type, self._payload, self._stream) == (
+            other._msg_type,
+            other._payload,
+            other._stream,
+        )
 
     def __hash__(self) -> int:
         return hash((self._msg_type, self._payload))
@@ -96,7 +104,8 @@ def _restore(msg_type: str, payload: bytes, stream: bool) -> Message:
 
 
 class StreamMessage:
-    """A stream of Python objects with a type. `create` gives the message to return or send, and its writer."""
+    """A stream of Python objects with a type. `create` gives the message to return or send, and its
+    writer."""
 
     __slots__ = ("_msg_type", "_end")
 
@@ -107,8 +116,14 @@ class StreamMessage:
     @classmethod
     def create(cls, msg_type: str = "", buffer_size: int = 32):
         """Returns `(message, writer)`. The writer waits while `buffer_size` items are unread."""
-        if isinstance(buffer_size, bool) or not isinstance(buffer_size, int) or not 1 <= buffer_size <= 65536:
-            raise ValueError(f"buffer_size: expected a whole number from 1 to 65536, got {buffer_size!r}")
+        if (
+            isinstance(buffer_size, bool)
+            or not isinstance(buffer_size, int)
+            or not 1 <= buffer_size <= 65536
+        ):
+            raise ValueError(
+                f"buffer_size: expected a whole number from 1 to 65536, got {buffer_size!r}"
+            )
         writer = _core.StreamWriter(buffer_size)
         return cls(msg_type, writer), writer
 
@@ -125,12 +140,16 @@ class StreamMessage:
     @property
     def payload(self) -> bytes:
         """A stream has no payload."""
-        raise ValueError(f"message {self._msg_type!r} is a stream: use stream_reader(), it has no payload")
+        raise ValueError(
+            f"message {self._msg_type!r} is a stream: use stream_reader(), it has no payload"
+        )
 
     def stream_reader(self):
         """An async iterator over the stream's objects."""
         if not isinstance(self._end, _core.StreamReader):
-            raise ValueError("this end of the stream is written; its reader is where the message arrives")
+            raise ValueError(
+                "this end of the stream is written; its reader is where the message arrives"
+            )
         return self._end
 
     def __aiter__(self):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from . import _core
 from ._actor import Actor, as_actor
@@ -78,7 +79,9 @@ class Pool:
     members come and go). A member that dies is replaced; calls under way end in `ActorDied`.
     """
 
-    def __init__(self, system: Any, cls: type, policy: str, args: tuple, kwargs: dict, placement: Any):
+    def __init__(
+        self, system: Any, cls: type, policy: str, args: tuple, kwargs: dict, placement: Any
+    ):
         if policy not in _POLICIES:
             raise ValueError(f"policy: expected one of {', '.join(_POLICIES)}, got {policy!r}")
         self._system = system
@@ -297,7 +300,7 @@ class _Broker(Actor):
         """Hands a message to every listener; how many there are. Those that died are dropped."""
         for method in {method for _, method in self._listeners}:
             refs = [ref for ref, name in self._listeners if name == method]
-            for ref, call in zip(refs, _core.broadcast(refs, method, True, msg)):
+            for ref, call in zip(refs, _core.broadcast(refs, method, True, msg), strict=True):
                 if isinstance(call, BaseException):
                     self.unsubscribe(ref, method)
                 else:
@@ -306,7 +309,7 @@ class _Broker(Actor):
 
 
 class Topic:
-    """A named channel: what is published reaches every subscribed actor, in the publisher's order."""
+    """A named channel: what is published reaches every subscriber, in the publisher's order."""
 
     def __init__(self, name: str, broker: Any):
         self.name = name
@@ -337,5 +340,3 @@ class Topic:
     async def publish(self, msg: Any) -> int:
         """Sends a message to all subscribers; how many there are."""
         return await self._broker.publish(msg)
-
-

@@ -73,7 +73,7 @@ _live: set[ActorSystem] = set()
 
 
 class Placer:
-    """Chooses the worker for a new actor: the least loaded, one not yet started counting as empty."""
+    """Chooses the worker for a new actor: the least loaded; one not yet started counts as empty."""
 
     def __init__(self, rt: Any, config: SystemConfig):
         self.rt = rt
@@ -92,7 +92,9 @@ class Placer:
         workers = self._workers()
         if len(workers) < self.rt.workers_max:
             return None
-        slot, epoch, _ = min(workers.values(), key=lambda w: (w[2] + self.pending.get(w[0], 0), w[0]))
+        slot, epoch, _ = min(
+            workers.values(), key=lambda w: (w[2] + self.pending.get(w[0], 0), w[0])
+        )
         return slot, epoch
 
     def request(self, kind: str, index: int) -> tuple[int, int, Any, Any]:
@@ -123,21 +125,25 @@ class Placer:
         if isinstance(placement, int) and not isinstance(placement, bool):
             if not 0 <= placement < self.rt.workers_max:
                 raise ValueError(
-                    f"placement={placement}: the worker's index is from 0 to {self.rt.workers_max - 1}; "
+                    f"placement={placement}: the worker's index is from 0 to "
+                    f"{self.rt.workers_max - 1}; "
                     "SystemConfig.with_workers(n) sets how many there are"
                 )
             return "index", placement
         if placement == node_id:
             return "worker", 0
         raise ValueError(
-            f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', a worker's index or a node id"
+            f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', "
+            "a worker's index or a node id"
         )
 
 
 def spawn_arguments(args: tuple, name: str | None) -> tuple[Any, str | None]:
     """`(actor, "name")`, `("name", actor)`, `(actor)`, with `name=`: which is which."""
     if not 1 <= len(args) <= 2:
-        raise TypeError(f"spawn() takes an actor and perhaps a name, not {len(args)} positional arguments")
+        raise TypeError(
+            f"spawn() takes an actor and perhaps a name, not {len(args)} positional arguments"
+        )
     actor, *rest = args
     if rest:
         if isinstance(actor, str) and not isinstance(rest[0], str):
@@ -271,19 +277,30 @@ class ActorSystem:
         actor, name = spawn_arguments(args, name)
         if placement != "here":
             raise ValueError(
-                f"placement={placement!r}: an object stays in the process that made it; to build the actor in a "
+                f"placement={placement!r}: an object stays in the process that made it; "
+                "to build the actor in a "
                 f"worker use await {type(actor).__name__}.local(system, ...) with @as_actor"
             )
         cls = type(actor)
         description = describe(cls)
         if description.receive is None and not description.methods:
-            raise TypeError(f"{cls.__name__} has neither receive() nor a public method: it cannot be an actor")
+            raise TypeError(
+                f"{cls.__name__} has neither receive() nor a public method: it cannot be an actor"
+            )
         hosted = await self._host.start(lambda: actor, description, name, flags_of(public))
         ref = self._rt.ref(hosted.cell.id, window_of(description), False, name, description.name)
         return self._owned(ref, detached)
 
     async def _spawn_class(
-        self, cls: type, args: tuple, kwargs: dict, *, name: Any, public: Any, placement: Any, detached: bool
+        self,
+        cls: type,
+        args: tuple,
+        kwargs: dict,
+        *,
+        name: Any,
+        public: Any,
+        placement: Any,
+        detached: bool,
     ) -> Any:
         self._check()
         check_name(name)
@@ -294,7 +311,9 @@ class ActorSystem:
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             description = describe(cls)
             hosted = await self._host.start(lambda: cls(*args, **kwargs), description, name, flags)
-            ref = self._rt.ref(hosted.cell.id, window_of(description), False, name, description.name)
+            ref = self._rt.ref(
+                hosted.cell.id, window_of(description), False, name, description.name
+            )
             return self._owned(ref, detached)
         place = self._placer.quick() if kind == "worker" else None
         if place is None:
@@ -328,11 +347,15 @@ class ActorSystem:
         hosted = self._host.actors[actor]
         description = hosted.description
         restartable = hosted.restart != "never"
-        return self._rt.ref(actor, window_of(description), restartable, hosted.name, description.name)
+        return self._rt.ref(
+            actor, window_of(description), restartable, hosted.name, description.name
+        )
 
     # Finding.
 
-    async def find(self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None) -> Any:
+    async def find(
+        self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None
+    ) -> Any:
         """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
         reply = await self._find(name, timeout)
         if reply is None or not reply[5] & NAME_PUBLIC:
@@ -468,7 +491,7 @@ class ActorSystem:
             if self._node is not None:
                 await rt.shutdown_node(int(limit * 1000) + 200)
         except (PulsingError, asyncio.TimeoutError):
-            pass  # the node is gone already, or an actor does not end: the kill below is what is left
+            pass  # the node is gone, or an actor does not end: the kill below is left
         self._close()
         if self._node is not None:
             while not _core.node_wait(*self._node, 0):
@@ -524,7 +547,10 @@ async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem
     if not isinstance(config, SystemConfig):
         raise TypeError(f"expected a SystemConfig, got {config!r}")
     if config.addr is not None or config.seeds:
-        raise PulsingError("with_addr() and with_seeds(): this version runs on one host; use SystemConfig.standalone()")
+        raise PulsingError(
+            "with_addr() and with_seeds(): this version runs on one host; "
+            "use SystemConfig.standalone()"
+        )
     loop = asyncio.get_running_loop()
     node = None
     if config.attach_to is not None:
@@ -558,7 +584,9 @@ class WorkerSystem(ActorSystem):
 
     async def shutdown(self) -> None:
         """Only the process that made the system can end it."""
-        raise RuntimeError("a worker does not end its system: call shutdown() where the system was created")
+        raise RuntimeError(
+            "a worker does not end its system: call shutdown() where the system was created"
+        )
 
 
 for _kind in (ActorSystem, WorkerSystem):
