@@ -342,7 +342,10 @@ def as_actor(cls: type | None = None, /, **options: Any):
         if not isinstance(cls, type):
             raise TypeError(f"as_actor decorates a class, not {cls!r}")
         _check_names(cls)
-        cls.__pulsing_options__ = {**getattr(cls, "__pulsing_options__", {}), **options}
+        cls.__pulsing_options__ = {  # type: ignore[attr-defined]
+            **getattr(cls, "__pulsing_options__", {}),
+            **options,
+        }
         for name, function in _ADDED.items():
             setattr(cls, name, classmethod(function))
         return cls

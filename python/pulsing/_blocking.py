@@ -274,11 +274,12 @@ def connect(config: SystemConfig | None = None) -> BlockingSystem:
     attach_to = config.attach_to
     if attach_to is None:
         attach_to = config.name or f"pulsing-{os.getpid()}-{secrets.token_hex(4)}"
-        control, *node = launch_node(config, listen=attach_to)
+        control, pid, pidfd = launch_node(config, listen=attach_to)
+        node = (pid, pidfd)
     else:
         control = _core.connect(attach_to)
     rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0)
-    return BlockingSystem(rt, config, tuple(node) if node is not None else None, attach_to)
+    return BlockingSystem(rt, config, node, attach_to)
 
 
 _core.register_system(BlockingSystem)

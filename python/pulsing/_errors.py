@@ -79,7 +79,7 @@ class MailboxFull(PulsingError):
 _TIMEOUTS = tuple(dict.fromkeys((asyncio.TimeoutError, TimeoutError)))
 
 
-class AskTimeout(PulsingError, *_TIMEOUTS):
+class AskTimeout(PulsingError, *_TIMEOUTS):  # type: ignore[misc]
     """The deadline of an ask has passed; the text says how far the request had come."""
 
 

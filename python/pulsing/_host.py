@@ -197,7 +197,7 @@ class Host:
         self, description: ActorClass, name: str | None, flags: int, actor_id: int = 0
     ) -> Hosted:
         options = description.options
-        receive = description.cls.receive if description.receive is not None else None
+        receive = description.receive
         context = ActorContext(self.system, 0, name)
         cell = self.rt.host(
             None,
@@ -323,7 +323,12 @@ class Host:
     async def _drain(self, hosted: Hosted, now: bool, until: float) -> None:
         loop = asyncio.get_running_loop()
         drained = loop.create_future()
-        hosted.cell.drained = lambda: drained.done() or drained.set_result(None)
+
+        def done() -> None:
+            if not drained.done():
+                drained.set_result(None)
+
+        hosted.cell.drained = done
         hosted.cell.stop(now)
         tasks = hosted.cell.tasks()
         if now:

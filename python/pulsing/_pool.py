@@ -34,6 +34,11 @@ class _Member:
         self.load = 0
         self.watch: asyncio.Task | None = None
 
+    def forget(self) -> None:
+        """Its end is no news any more."""
+        if self.watch is not None:
+            self.watch.cancel()
+
 
 class _PoolMethod:
     """A method of whichever member is chosen for the call."""
@@ -145,7 +150,7 @@ class Pool:
         del self._members[size:]
         self._rebuild()
         for member in gone:
-            member.watch.cancel()
+            member.forget()
         await asyncio.gather(*[self._system.stop(m.ref) for m in gone])
         await asyncio.gather(*[self._add() for _ in range(size - len(self._members))])
 
@@ -155,7 +160,7 @@ class Pool:
         members, self._members = self._members, []
         self._rebuild()
         for member in members:
-            member.watch.cancel()
+            member.forget()
         await asyncio.gather(*[self._system.stop(m.ref) for m in members])
 
     async def __aenter__(self) -> Pool:
@@ -324,7 +329,9 @@ class Topic:
         broker = await system.find(full)
         if broker is None:
             try:
-                broker = await _Broker.local(system, name=full, public=True, detached=True)
+                broker = await _Broker.local(  # type: ignore[attr-defined]
+                    system, name=full, public=True, detached=True
+                )
             except ActorExists:
                 broker = await system.resolve(full, timeout=5)
         return cls(name, broker)

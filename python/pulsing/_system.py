@@ -556,9 +556,10 @@ async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem
     if config.attach_to is not None:
         control = _core.connect(config.attach_to)
     else:
-        control, *node = launch_node(config)
+        control, pid, pidfd = launch_node(config)
+        node = (pid, pidfd)
     rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0, loop=loop)
-    system = ActorSystem(rt, config, tuple(node) if node is not None else None, loop)
+    system = ActorSystem(rt, config, node, loop)
     system._listen()
     return system
 
