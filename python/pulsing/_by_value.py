@@ -116,11 +116,14 @@ def load_class(key: bytes, data: bytes) -> type:
         return made
 
 
-def build_class(key: bytes, make: Callable[..., type], args: tuple[Any, ...]) -> type:
+def build_class(
+    key: bytes, qualname: str, make: Callable[..., type], args: tuple[Any, ...]
+) -> type:
     """Inside of a bundle: the class of a key, or its skeleton."""
     cls = _classes.get(key)
     if cls is None:
         cls = make(*args)
+        type.__setattr__(cls, "__qualname__", qualname)  # which cloudpickle drops
         _register(cls, key)
         _unfinished.add(key)
     return cls
@@ -218,7 +221,8 @@ class _BundlePickler(_CodePickler):
             return reduced
         make, args, state, _, _, setter = reduced
         self.bundle.note_class(cls)
-        return build_class, (_key_of(cls), make, args), (setter, state), None, None, finish_class
+        built = (_key_of(cls), cls.__qualname__, make, args)
+        return build_class, built, (setter, state), None, None, finish_class
 
     def see_function(self, function: types.FunctionType) -> None:
         """Notes the globals that cloudpickle is about to pick up."""

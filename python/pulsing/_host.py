@@ -324,11 +324,11 @@ class Host:
         loop = asyncio.get_running_loop()
         drained = loop.create_future()
 
-        def done() -> None:
+        def on_drained() -> None:
             if not drained.done():
                 drained.set_result(None)
 
-        hosted.cell.drained = done
+        hosted.cell.drained = on_drained
         hosted.cell.stop(now)
         tasks = hosted.cell.tasks()
         if now:

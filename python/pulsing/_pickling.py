@@ -217,9 +217,6 @@ def _find_handler(kind: type) -> Callable[[Any], Any] | None:
     return handler
 
 
-_module_by_value = module_by_value
-
-
 class Reducers:
     """Mixed into every pickler; `reducer_override` runs for all but objects of exact builtin types,
     classes and functions among them."""
