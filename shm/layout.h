@@ -35,10 +35,10 @@ typedef struct pls_line {
  * wake: bit 0 = armed (about to sleep or asleep), the bits above = epoch of this arming; changed by
  *   the owner, and by a producer only as CAS(armed epoch -> the even number after it).
  * bell: a set bit = that slot's ring may hold something. space: a set bit = the peer of that slot
- *   made room in the ring that this process writes. dead: a set bit = the directory line of that slot
- *   says dying or dead by now; set by the node process only.
- * returns: top of the stack of returned lease cells, cell index + 1, 0 = empty.
- * returns_wanted: nonzero = the owner waits for memory, so whoever returns also wakes it. */
+ *   made room in the ring that this process writes. dead: a set bit = the directory line of that
+ * slot says dying or dead by now; set by the node process only. returns: top of the stack of
+ * returned lease cells, cell index + 1, 0 = empty. returns_wanted: nonzero = the owner waits for
+ * memory, so whoever returns also wakes it. */
 typedef struct pls_inbox_header {
     pls_line wake;
     pls_line bell[PLS_SLOT_WORDS];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The receiver's side of leases. A view is one foreign segment mapped read-only; it counts its open
  * leases in an atomic word, because they are returned from any thread. Mapping and unmapping happen
- * in the owner thread only, so that returning is one CAS on the lender's memory and one subtraction
- * on ours. */
+ * in the owner thread only, until the table is destroyed: then the last return takes down what only
+ * leases kept. */
 #include "shm/lease.h"
 
 #include "base/assert.h"
@@ -18,6 +18,7 @@
 
 struct pls_view {
     const uint8_t *here; /* the fork mark: 0 in a forked child */
+    pls_views *views;
     pls_peer *owner;
     uint32_t segment;
     bool dead;
@@ -30,6 +31,7 @@ struct pls_views {
     pls_views_resolve resolve;
     void *context;
     pls_segment mark;
+    _Atomic uint64_t claims; /* open leases, and one of whoever made the table until destroy */
     uint64_t mapped_count;
     bool sweep_wanted;
     pls_view *buckets[BUCKETS];
@@ -48,6 +50,7 @@ pls_err pls_views_create(pls_views_resolve resolve, void *context, pls_views **v
         free(views);
         return err;
     }
+    atomic_init(&views->claims, 1);
     views->resolve = resolve;
     views->context = context;
     *views_out = views;
@@ -93,16 +96,26 @@ static void idle_unmap(pls_views *views, bool all)
     }
 }
 
+/* One claim on the table less; the last one takes everything with it. */
+static void claim_drop(pls_views *views)
+{
+    /* Release and acquire: whatever others did with the table is over before it goes. */
+    if (atomic_fetch_sub_explicit(&views->claims, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    idle_unmap(views, true);
+    pls_assert(views->mapped_count == 0);
+    pls_segment_detach(&views->mark);
+    free(views);
+}
+
 void pls_views_destroy(pls_views *views)
 {
     if (views == NULL) {
         return;
     }
     idle_unmap(views, true);
-    if (views->mapped_count == 0) {
-        pls_segment_detach(&views->mark);
-        free(views);
-    }
+    claim_drop(views);
 }
 
 /* Map a segment that is not mapped yet. */
@@ -130,6 +143,7 @@ static pls_err view_map(pls_views *views, pls_peer *owner, uint32_t segment, pls
     }
     pls_view **bucket = bucket_of(views, owner, segment);
     view->here = views->mark.base;
+    view->views = views;
     view->owner = pls_peer_acquire(owner);
     view->segment = segment;
     view->next = *bucket;
@@ -186,6 +200,7 @@ pls_err pls_lease_open(pls_views *views, pls_peer *owner, uint32_t my_slot,
         return PLS_ECORRUPT;
     }
     atomic_fetch_add_explicit(&view->open, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&views->claims, 1, memory_order_relaxed);
     *lease_out = (pls_lease){
         .bytes = view->memory.base + copy.offset,
         .len = copy.len,
@@ -225,9 +240,11 @@ void pls_lease_return(pls_lease *lease)
     if (*view->here == 0) {
         return;
     }
+    pls_views *views = view->views;
     return_push(view->owner, lease->cell);
-    /* Release pairs with the acquire in idle_unmap(); last, since the view may go after it. */
+    /* Release pairs with the acquire in idle_unmap(); the view may be gone after it. */
     atomic_fetch_sub_explicit(&view->open, 1, memory_order_release);
+    claim_drop(views);
 }
 
 void pls_lease_decline(pls_views *views, pls_peer *owner, uint32_t my_slot,

@@ -39,9 +39,9 @@ typedef pls_err (*pls_views_resolve)(void *context, uint32_t slot, uint32_t epoc
 PLS_MUST_USE pls_err pls_views_create(pls_views_resolve resolve, void *context,
                                       pls_views **views_out);
 
-/* Unmap everything without an open lease. If leases are open, the table itself and what they need
- * stay until the process ends, and returning them is still allowed. NULL is allowed.
- * Threads: owner thread; may block in the kernel. */
+/* Unmap everything without an open lease. Leases that are open stay so and may still be returned;
+ * the last return frees the table and all that it kept. NULL is allowed; nothing else may be done
+ * with the table afterwards. Threads: owner thread; may block in the kernel. */
 void pls_views_destroy(pls_views *views);
 
 /* Open the lease that `descriptor` of a message from `owner` announces; maps the segment on first
@@ -58,7 +58,8 @@ PLS_MUST_USE pls_err pls_lease_open(pls_views *views, pls_peer *owner, uint32_t 
 /* Give the lease back to its owner: one CAS, no allocation, no system call unless the owner waits
  * for memory. The bytes must not be read any more. In a forked child nothing happens. A lease that
  * is not open is left alone.
- * Threads: any thread, also at the end of the process; never blocks. */
+ * Threads: any thread, also at the end of the process; never blocks, but for the last return after
+ * pls_views_destroy(), which unmaps. */
 void pls_lease_return(pls_lease *lease);
 
 /* Return the lease of a descriptor without mapping its segment (message dropped, expired, or

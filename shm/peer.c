@@ -16,7 +16,7 @@ struct pls_peer {
     int eventfd;
     uint32_t slot;
     uint32_t epoch;
-    uint32_t references;
+    _Atomic uint32_t references;
 };
 
 static pls_err constants_verify(const pls_inbox_header *header, uint32_t slot, uint32_t epoch)
@@ -60,15 +60,15 @@ pls_err pls_peer_attach(int memfd, int eventfd, uint32_t slot, uint32_t epoch, p
     peer->eventfd = eventfd;
     peer->slot = slot;
     peer->epoch = epoch;
-    peer->references = 1;
+    atomic_init(&peer->references, 1);
     *peer_out = peer;
     return PLS_OK;
 }
 
 pls_peer *pls_peer_acquire(pls_peer *peer)
 {
-    pls_assert(peer->references > 0);
-    peer->references++;
+    uint32_t before = atomic_fetch_add_explicit(&peer->references, 1, memory_order_relaxed);
+    pls_assert(before > 0);
     return peer;
 }
 
@@ -77,9 +77,10 @@ void pls_peer_release(pls_peer *peer)
     if (peer == NULL) {
         return;
     }
-    pls_assert(peer->references > 0);
-    peer->references--;
-    if (peer->references == 0) {
+    /* Release and acquire: every use of the peer is over before it is taken down. */
+    uint32_t before = atomic_fetch_sub_explicit(&peer->references, 1, memory_order_acq_rel);
+    pls_assert(before > 0);
+    if (before == 1) {
         pls_segment_detach(&peer->memory);
         close(peer->eventfd);
         free(peer);

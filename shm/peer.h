@@ -24,11 +24,11 @@ typedef struct pls_peer pls_peer;
 PLS_MUST_USE pls_err pls_peer_attach(int memfd, int eventfd, uint32_t slot, uint32_t epoch,
                                      pls_peer **peer_out);
 
-/* One more reference. Owns: gives a reference. Threads: owner thread; never blocks. */
+/* One more reference. Owns: gives a reference. Threads: any thread; never blocks. */
 pls_peer *pls_peer_acquire(pls_peer *peer);
 
 /* Give a reference back; the last one unmaps and closes. NULL is allowed.
- * Threads: owner thread; may block in the kernel. */
+ * Threads: any thread; may block in the kernel. */
 void pls_peer_release(pls_peer *peer);
 
 /* Which use of which slot this is. Threads: any thread; never blocks. */

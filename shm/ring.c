@@ -75,6 +75,9 @@ pls_err pls_ring_reserve(pls_ring_producer *ring, uint32_t bytes_max, uint8_t **
     ring->reserved_at = ring->tail + pad;
     ring->reserved_bytes = bytes_max;
     ring->reserved = true;
+    if (pls_mutant(PLS_MUTANT_EARLY_PUBLISH)) {
+        atomic_store_explicit(&ring->control->tail, ring->reserved_at + need, memory_order_release);
+    }
     *room_out = ring->data + (ring->reserved_at & mask) + PLS_RECORD_BYTES;
     return PLS_OK;
 }
@@ -86,9 +89,6 @@ uint32_t pls_ring_commit(pls_ring_producer *ring, pls_record *header)
     header->seq = ring->seq++;
     ring->tail = ring->reserved_at + pls_ring_record_bytes(header->len);
     ring->reserved = false;
-    if (pls_mutant(PLS_MUTANT_EARLY_PUBLISH)) {
-        atomic_store_explicit(&ring->control->tail, ring->tail, memory_order_release);
-    }
     memcpy(ring->data + (ring->reserved_at & (ring->capacity_bytes - 1)), header, sizeof *header);
     /* The commit point. Release pairs with the acquire load in pls_ring_next(). */
     atomic_store_explicit(&ring->control->tail, ring->tail, memory_order_release);

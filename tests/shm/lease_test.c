@@ -3,8 +3,10 @@
 
 #include "tests/shm/shelf.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -142,20 +144,63 @@ START_TEST(test_view_of_a_dead_owner_stays_until_its_last_lease_is_gone)
 }
 END_TEST
 
-START_TEST(test_views_destroyed_before_their_leases_keep_the_bytes)
+static int entries_count(const char *path, const char *needle)
 {
-    pls_lease lease;
+    char line[512];
+    int count = 0;
+    FILE *file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        count += strstr(line, needle) != NULL;
+    }
+    fclose(file);
+    return count;
+}
+
+static int descriptors_count(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static void *return_one(void *lease)
+{
+    pls_lease_return(lease);
+    return NULL;
+}
+
+/* What a program does that makes systems in a loop and keeps arrays over their shutdown. */
+START_TEST(test_last_return_after_destroy_frees_what_only_leases_kept)
+{
+    pls_lease leases[2];
+    pthread_t thread;
     pls_block *block = stand_alloc(&s, 5000, 42);
-    pls_descriptor descriptor = stand_lend(&s, block, 5000, 1);
-    ck_assert_int_eq(open_lease(&descriptor, &lease), PLS_OK);
-    pls_views *old = s.views;
-    pls_views_destroy(s.views);
-    ck_assert_int_eq(pls_views_create(shelf_resolve, &s.shelf, &s.views), PLS_OK);
-    ck_assert(pair_filled(lease.bytes, 5000, 42));
-    pls_lease_return(&lease);
-    ck_assert_uint_eq(pls_arena_collect(s.arena), 1);
+    int descriptors = descriptors_count();
+    int arena_maps = entries_count("/proc/self/maps", "memfd:pulsing-arena");
+    int inbox_maps = entries_count("/proc/self/maps", "memfd:pulsing-inbox");
+    pls_peer *peer = pair_peer(s.inbox, STAND_OWNER, 1);
+    pls_views *views = NULL;
+    ck_assert_int_eq(pls_views_create(shelf_resolve, &s.shelf, &views), PLS_OK);
+    for (int i = 0; i < 2; i++) {
+        pls_descriptor descriptor = stand_lend(&s, block, 5000, 1);
+        ck_assert_int_eq(pls_lease_open(views, peer, STAND_RECEIVER, &descriptor, &leases[i]),
+                         PLS_OK);
+    }
+    pls_views_destroy(views);
+    pls_peer_release(peer);
+    ck_assert(pair_filled(leases[0].bytes, 5000, 42));
+    pls_lease_return(&leases[0]);
+    ck_assert(pair_filled(leases[1].bytes, 5000, 42));
+    ck_assert_int_eq(pthread_create(&thread, NULL, return_one, &leases[1]), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(pls_arena_collect(s.arena), 2);
+    ck_assert_int_eq(entries_count("/proc/self/maps", "memfd:pulsing-arena"), arena_maps);
+    ck_assert_int_eq(entries_count("/proc/self/maps", "memfd:pulsing-inbox"), inbox_maps);
+    ck_assert_int_eq(descriptors_count(), descriptors);
     pls_arena_unhold(s.arena, block);
-    pls_views_destroy(old);
 }
 END_TEST
 
@@ -257,7 +302,7 @@ int main(void)
     tcase_add_test(tcase, test_unknown_segment_gives_the_resolver_s_error);
     tcase_add_test(tcase, test_segment_that_could_shrink_is_refused);
     tcase_add_test(tcase, test_view_of_a_dead_owner_stays_until_its_last_lease_is_gone);
-    tcase_add_test(tcase, test_views_destroyed_before_their_leases_keep_the_bytes);
+    tcase_add_test(tcase, test_last_return_after_destroy_frees_what_only_leases_kept);
     tcase_add_test(tcase, test_forked_child_reads_a_view_and_returns_nothing);
     tcase_add_test(tcase, test_retired_segment_gives_its_memory_back_although_it_is_mapped);
     tcase_add_test(tcase, test_leases_come_back_from_any_thread);

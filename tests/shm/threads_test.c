@@ -99,7 +99,8 @@ START_TEST(test_threads_over_one_mapping_race_nowhere)
     }
     for (uint32_t received = 0; received < PRODUCERS * MESSAGES;) {
         pls_message message;
-        while (pls_inbox_pop(inbox, &message) == PLS_OK) {
+        pls_err err;
+        while ((err = pls_inbox_pop(inbox, &message)) == PLS_OK) {
             ck_assert_uint_eq(message.seq, next[message.from_slot]);
             ck_assert_uint_eq(message.len, 4 + message.seq % 100);
             ck_assert(pair_filled(message.bytes, message.len, (uint8_t)message.seq));
@@ -107,6 +108,7 @@ START_TEST(test_threads_over_one_mapping_race_nowhere)
             received++;
             pls_inbox_release(inbox);
         }
+        ck_assert_int_eq(err, PLS_EEMPTY);
         if (received < PRODUCERS * MESSAGES && pls_inbox_arm(inbox)) {
             struct pollfd descriptor = {.fd = pls_inbox_eventfd(inbox), .events = POLLIN};
             ck_assert_int_eq(poll(&descriptor, 1, 10000), 1);
