@@ -208,43 +208,41 @@ static struct pls_attach *control_of(PyObject *self)
 #define CONTROL_MAX_CPUS 1024
 #define CONTROL_MAX_ENV 1024
 
-/* Borrowed strings and numbers of two Python lists for pls_place_options. */
-static int place_lists(PyObject *env, PyObject *cpus, pls_place_options *options,
-                       const char **env_out, uint16_t *cpus_out)
+/* The strings of a list, borrowed and NULL-terminated. */
+static int place_env(PyObject *env, const char **env_out)
 {
-    if (env != Py_None) {
-        Py_ssize_t count = PyList_Size(env);
-        if (count < 0 || count >= CONTROL_MAX_ENV) {
-            PyErr_SetString(PyExc_ValueError, "env: expected a list of at most 1023 'NAME=value'");
+    Py_ssize_t count = PyList_Size(env);
+    if (count < 0 || count >= CONTROL_MAX_ENV) {
+        PyErr_SetString(PyExc_ValueError, "env: expected a list of at most 1023 'NAME=value'");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        env_out[i] = PyUnicode_AsUTF8(PyList_GET_ITEM(env, i));
+        if (env_out[i] == NULL) {
             return -1;
         }
-        for (Py_ssize_t i = 0; i < count; i++) {
-            env_out[i] = PyUnicode_AsUTF8(PyList_GET_ITEM(env, i));
-            if (env_out[i] == NULL) {
-                return -1;
-            }
-        }
-        env_out[count] = NULL;
-        options->env = env_out;
     }
-    if (cpus != Py_None) {
-        Py_ssize_t count = PyList_Size(cpus);
-        if (count < 0 || count > CONTROL_MAX_CPUS) {
-            PyErr_SetString(PyExc_ValueError, "cpus: expected a list of at most 1024 numbers");
+    env_out[count] = NULL;
+    return 0;
+}
+
+static int place_cpus(PyObject *cpus, uint16_t *cpus_out, uint32_t *count_out)
+{
+    Py_ssize_t count = PyList_Size(cpus);
+    if (count < 0 || count > CONTROL_MAX_CPUS) {
+        PyErr_SetString(PyExc_ValueError, "cpus: expected a list of at most 1024 numbers");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        long cpu = PyLong_AsLong(PyList_GET_ITEM(cpus, i));
+        if (cpu < 0 || cpu > UINT16_MAX) {
+            PyErr_Format(PyExc_ValueError, "cpus: expected CPU numbers, got %R",
+                         PyList_GET_ITEM(cpus, i));
             return -1;
         }
-        for (Py_ssize_t i = 0; i < count; i++) {
-            long cpu = PyLong_AsLong(PyList_GET_ITEM(cpus, i));
-            if (cpu < 0 || cpu > UINT16_MAX) {
-                PyErr_Format(PyExc_ValueError, "cpus: expected CPU numbers, got %R",
-                             PyList_GET_ITEM(cpus, i));
-                return -1;
-            }
-            cpus_out[i] = (uint16_t)cpu;
-        }
-        options->cpus = cpus_out;
-        options->cpu_count = (uint32_t)count;
+        cpus_out[i] = (uint16_t)cpu;
     }
+    *count_out = (uint32_t)count;
     return 0;
 }
 
@@ -261,7 +259,14 @@ PyObject *core_control_place(PyObject *self, PyObject *args)
         return NULL;
     }
     pls_place_options options = {.kind = (pls_place_kind)kind, .index = index};
-    if (place_lists(env, cpus, &options, env_list, cpu_list) < 0) {
+    if (env != Py_None) {
+        options.env = env_list;
+    }
+    if (cpus != Py_None) {
+        options.cpus = cpu_list;
+    }
+    if ((env != Py_None && place_env(env, env_list) < 0) ||
+        (cpus != Py_None && place_cpus(cpus, cpu_list, &options.cpu_count) < 0)) {
         return NULL;
     }
     uint32_t request = 0;
@@ -349,7 +354,7 @@ PyObject *core_control_names_parse(PyObject *Py_UNUSED(self), PyObject *bytes)
             (unsigned)entry.flags, entry.class_name, (Py_ssize_t)entry.class_name_bytes,
             (const char *)entry.metadata, (Py_ssize_t)entry.metadata_bytes);
         if (item == NULL || PyList_Append(list, item) < 0) {
-            Py_CLEAR(list);
+            core_clear(&list);
         }
         Py_XDECREF(item);
     }

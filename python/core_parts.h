@@ -24,6 +24,14 @@ extern PyType_Spec core_writer_spec;
 extern PyType_Spec core_reader_spec;
 extern PyType_Spec core_pump_spec;
 
+/* Lets go of an object and forgets it; Py_CLEAR() without its nesting. */
+static inline void core_clear(PyObject **at)
+{
+    PyObject *object = *at;
+    *at = NULL;
+    Py_XDECREF(object);
+}
+
 /* errors.c: sets the exception for an error of the runtime. Returns -1. */
 int core_fail(core_state *state, pls_err err, const char *what);
 int core_fail_target(core_state *state, pls_err err, core_ref *ref);

@@ -33,6 +33,8 @@ static const char *const core_names[CORE_NAME_COUNT] = {
     "_end",
 };
 
+#define CORE_TYPE_COUNT 11
+
 core_state *core_state_of(PyObject *module)
 {
     return PyModule_GetState(module);
@@ -357,11 +359,11 @@ static int module_exec(PyObject *module)
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     core_state *state = core_state_of(module);
-    PyTypeObject *types[] = {state->runtime_type,    state->ref_type,    state->endpoint_type,
-                             state->call_type,       state->done_type,   state->block_type,
-                             state->cell_type,       state->writer_type, state->reader_type,
-                             state->invocation_type, state->pump_type};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    PyTypeObject *types[CORE_TYPE_COUNT] = {
+        state->runtime_type, state->ref_type,        state->endpoint_type, state->call_type,
+        state->done_type,    state->block_type,      state->cell_type,     state->writer_type,
+        state->reader_type,  state->invocation_type, state->pump_type};
+    for (size_t i = 0; i < CORE_TYPE_COUNT; i++) {
         Py_VISIT((PyObject *)types[i]);
     }
     for (int i = 0; i < CORE_ERROR_COUNT; i++) {
@@ -378,12 +380,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 static int module_clear(PyObject *module)
 {
     core_state *state = core_state_of(module);
-    PyTypeObject **types[] = {&state->runtime_type,    &state->ref_type,    &state->endpoint_type,
-                              &state->call_type,       &state->done_type,   &state->block_type,
-                              &state->cell_type,       &state->writer_type, &state->reader_type,
-                              &state->invocation_type, &state->pump_type};
+    PyTypeObject **types[CORE_TYPE_COUNT] = {
+        &state->runtime_type, &state->ref_type,        &state->endpoint_type, &state->call_type,
+        &state->done_type,    &state->block_type,      &state->cell_type,     &state->writer_type,
+        &state->reader_type,  &state->invocation_type, &state->pump_type};
     Py_CLEAR(state->done);
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    for (size_t i = 0; i < CORE_TYPE_COUNT; i++) {
         Py_CLEAR(*types[i]);
     }
     for (int i = 0; i < CORE_ERROR_COUNT; i++) {

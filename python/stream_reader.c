@@ -19,7 +19,7 @@ core_reader *core_reader_new(core_runtime *rt, uint32_t capacity)
 static int items_grow(core_reader *reader)
 {
     uint32_t size = reader->items_size == 0 ? 16 : reader->items_size * 2;
-    PyObject **items = PyMem_Malloc(size * sizeof *items);
+    PyObject **items = PyMem_Calloc(size, sizeof(void *));
     uint16_t *costs = PyMem_Malloc(size * sizeof *costs);
     if (items == NULL || costs == NULL) {
         PyMem_Free(items);

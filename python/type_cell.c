@@ -57,7 +57,7 @@ static PyObject *cell_cancel_running(PyObject *self, PyObject *Py_UNUSED(ignored
     PyObject *tasks = PyList_New(0);
     for (core_invocation *at = cell->invocations; at != NULL && tasks != NULL; at = at->next) {
         if (at->task != NULL && PyList_Append(tasks, at->task) < 0) {
-            Py_CLEAR(tasks);
+            core_clear(&tasks);
         }
     }
     return tasks;

@@ -160,7 +160,7 @@ static PyObject *broadcast_each(PyObject *refs, PyObject *name, bool tell,
             Py_XDECREF(traceback);
         }
         if (call == NULL || PyList_Append(calls, call) < 0) {
-            Py_CLEAR(calls);
+            core_clear(&calls);
         }
         Py_XDECREF(call);
     }

@@ -310,7 +310,7 @@ static PyObject *runtime_directory(PyObject *self, PyObject *Py_UNUSED(ignored))
         }
         PyObject *line = line_tuple(directory, slot);
         if (line == NULL || PyList_Append(list, line) < 0) {
-            Py_CLEAR(list);
+            core_clear(&list);
         }
         Py_XDECREF(line);
     }
@@ -332,7 +332,7 @@ static PyObject *runtime_dead_letters(PyObject *self, PyObject *Py_UNUSED(ignore
         uint64_t count = rt->p != NULL ? pulsing_dead_letters(rt->p, reasons[i].status) : 0;
         PyObject *value = PyLong_FromUnsignedLongLong(count);
         if (value == NULL || PyDict_SetItemString(dict, reasons[i].name, value) < 0) {
-            Py_CLEAR(dict);
+            core_clear(&dict);
         }
         Py_XDECREF(value);
     }
