@@ -25,7 +25,13 @@ PROGRAMS = ROOT / "build" / "benchmarks"
 def prepare() -> str:
     """The interpreter that has Pulsing and the packages; the C programs are built on the way."""
     folder = str(ROOT / "build" / "venv" / "benchmarks")
-    command = [sys.executable, str(ROOT / "scripts" / "environment.py"), folder, "--extras", "benchmarks"]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "environment.py"),
+        folder,
+        "--extras",
+        "benchmarks",
+    ]
     python = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DPLS_TESTS=OFF", "-DPLS_BENCHMARKS=ON"]
     for step in (

@@ -139,7 +139,7 @@ def with_reports(log: Log, count: Count, reports: Path) -> Count:
     return Count(count.passed, count.failed + len(found), count.note)
 
 
-def ctest(log: Log, preset: str, *arguments: str) -> Count:
+def ctest(log: Log, preset: str, arguments: Sequence[str]) -> Count:
     junit = LOGS / f"ctest-{preset}.xml"
     junit.unlink(missing_ok=True)
     tool = ["ctest", "--test-dir", f"build/{preset}", "--output-junit", str(junit)]
@@ -271,7 +271,9 @@ def pytest_asan(log: Log) -> Count:
 
 def all_steps() -> list[Step]:
     def c_step(kind: str, *arguments: str) -> Step:
-        return Step(f"ctest {kind}", lambda log: ctest(log, kind, *arguments), (f"build {kind}",))
+        quick = ("-LE", "slow")
+        work = functools.partial(ctest, preset=kind, arguments=[*quick, *arguments])
+        return Step(f"ctest {kind}", work, (f"build {kind}",))
 
     steps = [
         Step("format", check_format),

@@ -37,7 +37,7 @@ PLATFORM_FILES: dict[str, set[str]] = {
         "node/memory_file.c",
         "node/runtime.c",
     },
-    "doorbells": {"shm/bell.c", "node/process/life_watch.c", "node/process/output.c"},
+    "doorbells": {"shm/bell.c", "node/process/vigil.c", "node/process/output.c"},
     "process handles": {"node/launch.c", "node/process/handle.c"},
     "processes": {"node/launch.c", "node/process/main.c", "node/process/template.c"},
     "sockets": {

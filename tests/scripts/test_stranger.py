@@ -68,7 +68,8 @@ def test_scripts_refuse_an_environment_with_the_stranger(tmp_path: Path) -> None
     info = site / "pulsing-0.1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pulsing\nVersion: 0.1.2\n")
-    command = [str(ROOT / "scripts" / "python"), str(ROOT / "scripts" / "environment.py"), str(folder)]
+    scripts = ROOT / "scripts"
+    command = [str(scripts / "python"), str(scripts / "environment.py"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip uninstall -y pulsing pulsing-shm" in done.stderr
