@@ -19,9 +19,9 @@ enum { AUDIT_MEMBERS = 3, SELF_CHECK_EVENTS = 509, METAS_KEPT = 16 };
 /* Bounds of sizes. A node knows at most the members of two generations per name at a time (the
  * newer one replaces the older one); a queue holds one update a member and one delta an owner. */
 enum { KNOWN_PER_NODE = 2, PROBES_PER_MEMBER = 2, RELAYS_MAX = 1024 };
-#define MEMORY_BYTES_BASE (UINT64_C(256) * 1024)
-#define MEMORY_BYTES_PER_MEMBER (UINT64_C(4) * 1024)
-#define MEMORY_BYTES_PER_NAME UINT64_C(512)
+#define MEMORY_BYTES_BASE (UINT64_C(128) * 1024)
+#define MEMORY_BYTES_PER_MEMBER UINT64_C(1024)
+#define MEMORY_BYTES_PER_NAME UINT64_C(256)
 
 /* What a node held of a member when last looked at. */
 typedef struct shadow_entry {

@@ -128,6 +128,22 @@ static void refusal(pls_sim_world *world, uint32_t from, uint32_t address, pls_m
     }
 }
 
+/* Packets that a node sends to one other at one moment keep their order, as on one connection,
+ * unless packets come late by a fault. */
+static uint64_t arrival_ns(pls_sim_world *world, uint32_t from, uint32_t to, uint64_t delay_ns)
+{
+    pls_sim_node *n = &world->nodes[from];
+    uint64_t at_ns = world->now_ns + delay_ns;
+    bool burst = n->burst_sent_ns == world->now_ns && n->burst_to == to;
+    if (burst && world->net.late_ppm == 0 && at_ns < n->burst_come_ns) {
+        at_ns = n->burst_come_ns;
+    }
+    n->burst_sent_ns = world->now_ns;
+    n->burst_come_ns = at_ns;
+    n->burst_to = to;
+    return at_ns;
+}
+
 /* Gives a packet to the network, which loses, delays or doubles it. */
 static void transmit(pls_sim_world *world, uint32_t from, uint32_t to, uint32_t index)
 {
@@ -150,8 +166,8 @@ static void transmit(pls_sim_world *world, uint32_t from, uint32_t to, uint32_t 
         traffic->packets_duplicated++;
         traffic->bytes_duplicated += packet->len;
     }
-    pls_sim_heap_push(&world->heap, world->now_ns + fate.delay_ns[0], PLS_SIM_EVENT_ARRIVE, to,
-                      index);
+    pls_sim_heap_push(&world->heap, arrival_ns(world, from, to, fate.delay_ns[0]),
+                      PLS_SIM_EVENT_ARRIVE, to, index);
 }
 
 static uint32_t listener_at(const pls_sim_world *world, uint32_t address)

@@ -8,7 +8,6 @@
 #include "base/rng.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <string.h>
 
 static const char *const fault_words[] = {
@@ -75,7 +74,7 @@ static uint32_t draw_between(pls_rng *rng, uint32_t low, uint32_t high)
     return low + pls_rng_below(rng, high - low + 1);
 }
 
-static bool fault_has_node(uint8_t kind)
+int pls_sim_fault_has_node(uint8_t kind)
 {
     return kind < PLS_SIM_CUT || kind > PLS_SIM_DELAY;
 }
@@ -106,7 +105,7 @@ static void draw_fault(pls_rng *rng, const pls_sim_plan *plan, pls_sim_fault *fa
     if (fault->kind >= PLS_SIM_FAULT_KINDS) {
         fault->kind = extra_draws[fault->kind - PLS_SIM_FAULT_KINDS];
     }
-    if (fault_has_node(fault->kind)) {
+    if (pls_sim_fault_has_node(fault->kind)) {
         fault->node = (uint8_t)pls_rng_below(rng, plan->node_count);
     }
     fault->at_tick = pls_rng_below(rng, plan->tick_count * FAULT_SHARE_PERCENT / 100);

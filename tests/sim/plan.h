@@ -78,6 +78,10 @@ const char *pls_sim_fault_word(uint8_t kind);
  * Threads: any thread; never blocks. */
 int pls_sim_fault_lasts(uint8_t kind);
 
+/* 1 when a fault of this kind happens to its node, 0 when it happens to the network.
+ * Threads: any thread; never blocks. */
+int pls_sim_fault_has_node(uint8_t kind);
+
 /* Writes a plan as text, one fault a line. Threads: owner thread; may block on the file. */
 void pls_sim_plan_write(const pls_sim_plan *plan, FILE *file);
 

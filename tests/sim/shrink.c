@@ -64,33 +64,41 @@ static bool faults_shrink(shrinker *s)
     return shrunk;
 }
 
-/* The plan with the last node gone, and with it what happens to that node. */
-static void plan_with_fewer_nodes(const pls_sim_plan *plan, pls_sim_plan *plan_out)
+/* A set of nodes without node `gone`; those above it move down by one. */
+static uint64_t mask_without(uint64_t mask, uint32_t gone)
+{
+    uint64_t below = (UINT64_C(1) << gone) - 1;
+    return (mask & below) | (mask >> 1 & ~below);
+}
+
+/* The plan without node `gone` and what happens to it; the nodes above it move down by one. */
+static void plan_without_node(const pls_sim_plan *plan, uint32_t gone, pls_sim_plan *plan_out)
 {
     *plan_out = *plan;
     plan_out->node_count--;
     plan_out->fault_count = 0;
-    uint64_t all = (UINT64_C(1) << plan_out->node_count) - 1;
     for (uint32_t i = 0; i < plan->fault_count; i++) {
         pls_sim_fault fault = plan->faults[i];
-        fault.from &= all;
-        fault.to &= all;
-        if (fault.node < plan_out->node_count) {
-            plan_out->faults[plan_out->fault_count++] = fault;
+        if (fault.node == gone && pls_sim_fault_has_node(fault.kind)) {
+            continue;
         }
+        fault.node = (uint8_t)(fault.node > gone ? fault.node - 1 : fault.node);
+        fault.from = mask_without(fault.from, gone);
+        fault.to = mask_without(fault.to, gone);
+        plan_out->faults[plan_out->fault_count++] = fault;
     }
 }
 
 static bool nodes_shrink(shrinker *s)
 {
     bool shrunk = false;
-    while (s->best->node_count > 2) {
+    for (uint32_t gone = s->best->node_count; gone-- > 0;) {
         pls_sim_plan candidate;
-        plan_with_fewer_nodes(s->best, &candidate);
-        if (!candidate_kept(s, &candidate)) {
+        if (s->best->node_count <= 2) {
             break;
         }
-        shrunk = true;
+        plan_without_node(s->best, gone, &candidate);
+        shrunk |= candidate_kept(s, &candidate);
     }
     return shrunk;
 }

@@ -14,7 +14,7 @@ typedef struct pls_sim_stage {
     pls_sim_tally tally;
 } pls_sim_stage;
 
-#define PLS_SIM_CHECKED_MAX 64
+#define PLS_SIM_CHECKED_MAX 128
 
 /* Opens a stage. `acquainted`: all nodes run and know each other; else none runs.
  * Owns:    the caller ends it with pls_sim_stage_close().

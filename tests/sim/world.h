@@ -33,6 +33,9 @@ typedef struct pls_sim_node {
     uint32_t held_head;  /* packets that wait for the end of a stall to be sent */
     uint32_t held_tail;
     uint32_t held_count;
+    uint64_t burst_sent_ns; /* when it sent last, */
+    uint64_t burst_come_ns; /* when that arrives, */
+    uint32_t burst_to;      /* and to whom */
     uint32_t address;
     uint32_t pause_count; /* pauses that hold it now */
     uint8_t side;
