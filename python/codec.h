@@ -83,8 +83,6 @@ struct pls_sink {
  * Units:   `len` in bytes, 0 allowed.
  * Owns:    `memory` is the caller's and must outlive the sink or the first grow(). */
 void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context);
-#define pls_sink_init(sink, memory, len, flags, context, ...)                                      \
-    (pls_sink_init)(sink, memory, len, flags, context)
 
 /* Lets go of every buffer and of the default grow()'s memory; safe to call twice, keeps any set
  * exception. */

@@ -36,7 +36,7 @@ static int sink_grow_heap(pls_sink *sink, size_t need)
     return 0;
 }
 
-void(pls_sink_init)(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context)
+void pls_sink_init(pls_sink *sink, void *memory, size_t len, unsigned flags, void *context)
 {
     sink->begin = memory;
     sink->at = memory;

@@ -282,9 +282,6 @@ def test_any_bytes_are_a_value_or_refused(stream, region):
             pass
 
 
-# -- depth and size --------------------------------------------------------------------------------
-
-
 def nested(kind, depth):
     value = kind([1]) if kind is not dict else {"a": 1}
     for _ in range(depth - 1):
@@ -310,6 +307,18 @@ def test_depth_512_needs_no_pickle_and_one_more_does(kind):
     assert depth_of(harness.decode(stream, region)) == 513
     with pytest.raises(CodecError, match="pickled object arrived"):
         harness.decode(stream, region, KEYLESS)
+
+
+@pytest.mark.parametrize("head", [b"\x91", b"\x81\xc0", b"\x81\x91"])
+def test_deeper_bytes_are_refused(head):
+    with pytest.raises(CodecError, match="nested deeper than 512"):
+        harness.decode(head * 513 + b"\xc0" * 600, b"")
+    depth, body = 0, b"\xc0"
+    while depth < 513:
+        body = b"\xc9" + struct.pack(">IB", len(body) + 1, 1) + b"\x91" + body
+        depth += 1
+    with pytest.raises(CodecError, match="nested deeper than 512"):
+        harness.decode(body, b"")
 
 
 def test_deeper_than_pickle_can_go_is_an_error_and_no_crash():
@@ -381,9 +390,6 @@ def test_a_claim_larger_than_the_bytes_is_refused_before_memory_is_made(head, ta
     assert peak < 16 * len(head + tail) + 100_000
 
 
-# -- buffers ---------------------------------------------------------------------------------------
-
-
 def test_large_plain_memory_stays_out_of_the_stream():
     value = [b"a" * 3000, bytearray(b"b" * 3001), "c" * 3002, memoryview(b"d" * 3003), b"small"]
     stream, region = harness.encode(value)
@@ -444,8 +450,6 @@ def test_a_released_memoryview_is_an_error():
     with pytest.raises(ValueError):
         harness.encode(view)
 
-
-# -- malformed bytes -------------------------------------------------------------------------------
 
 CORPUS = [
     harness.encode(value)
@@ -566,13 +570,17 @@ def test_keyword_names_are_the_same_objects_in_every_call():
     assert next(iter(first)) is sys.intern("alpha")
 
 
+def test_names_of_equal_length_are_told_apart():
+    names = [f"name{number:04}" for number in range(5000)]
+    for name in names + names[:600]:
+        assert through({name: 1}) == {name: 1}
+        assert harness.decode_call(*harness.encode_call(**{name: 1})) == ((), {name: 1})
+
+
 def test_a_call_with_many_arguments_arrives():
     args = tuple(range(200))
     kwargs = {f"name_{index}": index for index in range(200)}
     assert harness.decode_call(*harness.encode_call(*args, **kwargs)) == (args, kwargs)
-
-
-# -- what changes while it is read -----------------------------------------------------------------
 
 
 class Meddler:
@@ -621,9 +629,6 @@ def test_a_dict_or_set_that_changes_while_it_is_sent_is_an_error():
     group.update({Meddler(group.clear), 1, 2, 3})
     with pytest.raises(RuntimeError, match="hange"):
         harness.encode(group)
-
-
-# -- economy ---------------------------------------------------------------------------------------
 
 
 def test_nothing_leaks():

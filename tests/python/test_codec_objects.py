@@ -36,8 +36,6 @@ def through(value, flags=ALLOW_PICKLE):
     return harness.decode(*harness.encode(value, flags), flags)
 
 
-# -- numpy -----------------------------------------------------------------------------------------
-
 GRID = np.arange(6000.0).reshape(60, 100)
 ARRAYS = [
     *[
@@ -199,9 +197,6 @@ def test_mutated_arrays_and_pickles_never_do_more_than_raise():
     assert 5_000 < harness.fuzz(corpus, 1, 20_000, KEYLESS) < 20_000
 
 
-# -- special types ---------------------------------------------------------------------------------
-
-
 class Handle:
     """Travels by the harness's hooks."""
 
@@ -256,9 +251,6 @@ def test_a_special_needs_no_pickle():
     assert through(Handle({"a": 1}), KEYLESS).state == {"a": 1}
     with pytest.raises(CodecError, match="can only be sent as a pickle"):
         harness.encode(Handle(Job(1)), KEYLESS)
-
-
-# -- what cannot be sent ---------------------------------------------------------------------------
 
 
 def generator():
@@ -371,9 +363,6 @@ def test_a_class_that_is_not_here_is_named():
         harness.decode(stream.replace(b"Job", b"Jab"), region)
 
 
-# -- views and files inside of objects -------------------------------------------------------------
-
-
 def test_a_memoryview_inside_of_an_object_arrives_read_only():
     for view in (
         memoryview(bytearray(b"abc")),
@@ -390,9 +379,6 @@ def test_memory_files_are_sent_and_open_files_are_not():
     assert through(Job(io.BytesIO(b"abc"))).first.getvalue() == b"abc"
     with open(__file__) as file, pytest.raises(CodecError, match=r"Job.*TextIOWrapper.*path"):
         harness.encode(Job(file))
-
-
-# -- exceptions ------------------------------------------------------------------------------------
 
 
 def travelled(error, flags=ALLOW_PICKLE):
@@ -619,6 +605,14 @@ def test_without_a_key_builtin_exceptions_and_our_own_arrive_and_others_become_a
     assert type(arrived) is ActorError and "ValueError" in str(arrived)
 
 
+def test_parts_that_cannot_be_sent_leave_nothing_behind():
+    error = HoldsLock("busy")
+    error.__dict__ = {"data": b"x" * 5000, "lock": error.lock}
+    stream, region = harness.encode_exception(raised(error))
+    assert region == b"" and b"xxx" not in stream
+    assert type(harness.decode_exception(stream, region)) is ActorError
+
+
 def test_notes_of_an_actor_error_survive():
     error = HoldsLock("busy")
     error.__notes__ = ["a note"]
@@ -669,8 +663,6 @@ def test_an_exception_inside_of_a_value_keeps_its_class():
         arrived = through([Job(error)])[0].first
         assert type(arrived) is type(error) and str(arrived) == str(error)
 
-
-# -- code by value ---------------------------------------------------------------------------------
 
 PEER = """
 import pickle, struct, sys
@@ -836,6 +828,40 @@ def test_replies_never_change_the_callers_class():
     """)
 
 
+def test_a_class_made_on_top_of_the_callers_changes_nothing_of_it():
+    run_main("""
+        peer(Derived(1))  # copyreg notes something of its own in the class
+        before = dict(vars(Derived))
+        make = "class Sub(type(value)): pass\\nSub.__module__ = '__main__'\\n"
+        make += "type(value).flag = 'changed'\\nresult = Sub(2)"
+        got = peer(Derived(1), make)
+        assert type(got).__name__ == "Sub" and type(got).__mro__[1] is Derived, type(got).__mro__
+        now = dict(vars(Derived))
+        assert now == before, [name for name in now if now[name] is not before.get(name)]
+    """)
+
+
+def test_a_class_arrives_on_top_of_the_base_that_is_there():
+    run_main("""
+        peer(Base, "known['base'] = value; value.local = 5")
+        script = "result = known['base'] is type(value).__mro__[1] and type(value).local == 5"
+        assert peer(Derived(1), script) is True
+    """)
+
+
+def test_a_local_class_keeps_its_full_name():
+    run_main("""
+        def scope():
+            class Local:
+                pass
+            return Local
+        sent = scope()
+        name = "result = value.__qualname__, value.__module__, repr(value)"
+        assert peer(sent, name) == (sent.__qualname__, "__main__", repr(sent))
+        assert "<locals>" in sent.__qualname__
+    """)
+
+
 def test_an_exception_of_a_main_class_is_caught_as_what_it_is():
     run_main("""
         try:
@@ -926,9 +952,6 @@ def test_a_by_value_instance_costs_little_after_the_first():
     through(value)
     each = min(timeit.repeat(lambda: through(value), number=200, repeat=5)) / 200
     assert each < 200e-6
-
-
-# -- torch -----------------------------------------------------------------------------------------
 
 
 def test_torch_tensors_arrive_writable():
