@@ -29,6 +29,7 @@
     X(probes, "probes started")                                                                    \
     X(probes_acked, "probes answered in time")                                                     \
     X(probes_failed, "probes not answered, directly or through others")                            \
+    X(acks_late, "answers to probes that had failed")                                              \
     X(probes_extra, "probes outside of the schedule, from hints and accusations")                  \
     X(indirects_sent, "indirect pings asked of others")                                            \
     X(nacks_sent, "nacks sent for others' indirect pings")                                         \

@@ -32,6 +32,9 @@ void pls_probes_start(pls_gossip *gossip)
     const pls_gossip_config *config = &gossip->config;
     uint64_t interval_us = config->probe_interval_ns / 1000;
     probes->sequence = (uint32_t)pls_rng_next(&gossip->rng);
+    for (uint32_t i = 0; i < PLS_PROBES_FAILED_MAX; i++) {
+        probes->failed[i] = (pls_probe_failed){PLS_MEMBER_NONE, 0};
+    }
     probes->tick_ns =
         gossip->now_ns + (uint64_t)pls_rng_below(&gossip->rng, (uint32_t)interval_us) * 1000;
 }
@@ -241,6 +244,11 @@ void pls_probes_forget(pls_gossip *gossip, pls_member member)
             remove_at(probes, i);
         }
     }
+    for (uint32_t i = 0; i < PLS_PROBES_FAILED_MAX; i++) {
+        if (probes->failed[i].target == member) {
+            probes->failed[i].target = PLS_MEMBER_NONE;
+        }
+    }
     pls_relays_forget(gossip, member);
 }
 
@@ -267,6 +275,8 @@ static void fail(pls_gossip *gossip, uint32_t at)
     pls_probe probe = probes->items[at];
     remove_at(probes, at);
     gossip->counters.probes_failed++;
+    probes->failed[probes->failed_at++ % PLS_PROBES_FAILED_MAX] =
+        (pls_probe_failed){probe.target, probe.sequence};
     if (probe.scheduled) {
         int32_t missed = probe.nacks_expected - probe.nacks_received;
         pls_probes_aware(gossip, probe.nacks_expected > 0 ? missed : 1);
@@ -412,9 +422,31 @@ static bool ack_probe(pls_gossip *gossip, uint32_t sequence)
     return false;
 }
 
+/* The answer to a probe that has failed: I was slow, or the way was. The target lived while I
+ * waited, so what I hold against it begins anew. */
+static bool ack_late(pls_gossip *gossip, uint32_t sequence)
+{
+    pls_probes *probes = &gossip->probes;
+    for (uint32_t i = 0; i < PLS_PROBES_FAILED_MAX; i++) {
+        pls_probe_failed *failed = &probes->failed[i];
+        if (failed->target == PLS_MEMBER_NONE || failed->sequence != sequence) {
+            continue;
+        }
+        pls_suspicion *suspicion = pls_suspicions_find(&gossip->suspicions, failed->target);
+        failed->target = PLS_MEMBER_NONE;
+        gossip->counters.acks_late++;
+        if (suspicion != NULL && gossip->config.lha_probe) {
+            pls_probes_aware(gossip, 1);
+            pls_suspicions_restart(gossip, suspicion);
+        }
+        return true;
+    }
+    return false;
+}
+
 void pls_probes_ack(pls_gossip *gossip, const pls_message *message)
 {
-    if (!ack_probe(gossip, message->sequence)) {
+    if (!ack_probe(gossip, message->sequence) && !ack_late(gossip, message->sequence)) {
         pls_relays_ack(gossip, message->sequence);
     }
 }

@@ -25,6 +25,14 @@ typedef struct pls_probe {
     bool scheduled;
 } pls_probe;
 
+/* Failed probes that are remembered, for answers that come after all. */
+#define PLS_PROBES_FAILED_MAX 16
+
+typedef struct pls_probe_failed {
+    pls_member target; /* PLS_MEMBER_NONE: nothing here */
+    uint32_t sequence;
+} pls_probe_failed;
+
 typedef struct pls_probes {
     pls_probe items[PLS_PROBES_MAX];
     uint32_t count;
@@ -33,6 +41,8 @@ typedef struct pls_probes {
     uint64_t verify_ns; /* until then suspects are asked again */
     bool tick_missed;   /* it was due while the last one was still under way */
     pls_walk walk;      /* of the schedule */
+    pls_probe_failed failed[PLS_PROBES_FAILED_MAX]; /* a ring */
+    uint32_t failed_at;
     uint32_t awareness;
     uint32_t failed_in_a_row;
 } pls_probes;
@@ -49,7 +59,7 @@ void pls_probes_advance(pls_gossip *gossip);
 void pls_probes_extra(pls_gossip *gossip, pls_member member, uint64_t incarnation,
                       uint64_t accuser);
 
-/* A suspect has answered: ask my other suspects too, before their time runs out. */
+/* One that I held suspect or dead lives: ask my other suspects too, before their time runs out. */
 void pls_probes_verify(pls_gossip *gossip);
 
 /* A probe of `target` that starts now, with the next sequence number; and its ping. */

@@ -160,6 +160,7 @@ static void tell_alive(pls_gossip *gossip, pls_member member, pls_member_state w
         return;
     }
     pls_outbox_member(gossip, PLS_EVENT_ALIVE, member, PLS_MEMBER_NONE);
+    pls_probes_verify(gossip);
     if (was == PLS_MEMBER_SUSPECT) {
         gossip->counters.suspicions_refuted++;
         return;

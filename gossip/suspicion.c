@@ -137,6 +137,12 @@ void pls_suspicions_move(pls_gossip *gossip, pls_suspicion *suspicion, uint64_t 
     heap_sift(&gossip->suspicions, suspicion->heap_at);
 }
 
+void pls_suspicions_restart(pls_gossip *gossip, pls_suspicion *suspicion)
+{
+    suspicion->start_ns = gossip->now_ns;
+    pls_suspicions_move(gossip, suspicion, deadline_of(suspicion));
+}
+
 void pls_suspicions_cancel(pls_gossip *gossip, pls_member member)
 {
     pls_suspicions *s = &gossip->suspicions;

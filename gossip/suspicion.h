@@ -52,6 +52,9 @@ bool pls_suspicions_accused_by(const pls_suspicion *suspicion, uint64_t accuser)
 /* The suspicion ends then, whatever was confirmed so far. */
 void pls_suspicions_move(pls_gossip *gossip, pls_suspicion *suspicion, uint64_t deadline_ns);
 
+/* The suspect was heard: its time begins anew, with the confirmations that there are. */
+void pls_suspicions_restart(pls_gossip *gossip, pls_suspicion *suspicion);
+
 /* Forget it; nothing happens when `member` is no suspect. */
 void pls_suspicions_cancel(pls_gossip *gossip, pls_member member);
 

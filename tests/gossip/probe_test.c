@@ -312,6 +312,33 @@ START_TEST(test_11_indirect_ack_saves_a_probe)
 }
 END_TEST
 
+START_TEST(test_late_answer_begins_the_suspicion_anew_and_raises_the_score)
+{
+    rig *r = rig_create();
+    rig_warm(r, 10);
+    ck_assert_int_eq(pls_gossip_disconnected(r->nodes[0], r->members[1], r->now_ns), PLS_OK);
+    uint32_t sequence = r->nodes[0]->probes.items[0].sequence;
+    rig_drain(r, 0);
+    rig_stop(r, 1);
+    rig_run(r, 3 * RIG_SECOND);
+    ck_assert_int_eq(rig_state(r, 0, 1), PLS_MEMBER_SUSPECT);
+    uint64_t before_ns = view_of(r, 0, 1).suspicion_deadline_ns;
+    uint32_t score = r->nodes[0]->probes.awareness;
+    pls_message ack = {.kind = PLS_WIRE_ACK, .sequence = sequence};
+    rig_say(r, 1, 0, &ack);
+    ck_assert_uint_eq(rig_counters(r, 0).acks_late, 1);
+    ck_assert_uint_gt(view_of(r, 0, 1).suspicion_deadline_ns, before_ns);
+    ck_assert_uint_eq(r->nodes[0]->probes.awareness, score + 1);
+    /* The same answer twice is one. */
+    before_ns = view_of(r, 0, 1).suspicion_deadline_ns;
+    rig_run(r, 10 * RIG_MS);
+    rig_say(r, 1, 0, &ack);
+    ck_assert_uint_eq(rig_counters(r, 0).acks_late, 1);
+    ck_assert_uint_eq(view_of(r, 0, 1).suspicion_deadline_ns, before_ns);
+    rig_destroy(r);
+}
+END_TEST
+
 START_TEST(test_score_scales_interval_and_timeout)
 {
     rig *r = rig_create();
@@ -490,6 +517,7 @@ int main(void)
     tcase_add_test(tc, test_11_missed_nacks_raise_the_score_by_their_number);
     tcase_add_test(tc, test_11_nack_comes_before_the_deadline);
     tcase_add_test(tc, test_11_indirect_ack_saves_a_probe);
+    tcase_add_test(tc, test_late_answer_begins_the_suspicion_anew_and_raises_the_score);
     tcase_add_test(tc, test_score_scales_interval_and_timeout);
     tcase_add_test(tc, test_score_stays_within_its_bounds);
     tcase_add_test(tc, test_hint_disconnected_probes_now_and_kills_nobody);
