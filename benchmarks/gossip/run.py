@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures what the membership protocol reaches and prints it beside its limits and anchors.
 
-Usage: run.py [--out FOLDER] [--jobs N] [--only NAME...] [--table] [--long]
+Usage: run.py [--out FOLDER] [--jobs N] [--only NAME...] [--table]
 
 Builds pulsing-sim in release mode, runs every measurement in virtual time, draws the convergence
-curves and prints one table. --table prints the table of the last run again. --long adds the cut of
-24 h at N=1,000, which takes most of an hour by itself.
+curves and prints one table. --only measures some again and keeps the other values of the last run;
+--table prints its table again. The whole takes about half an hour of two cores.
 """
 
 import argparse
@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The longest first, so that the processes end together.
 SCENARIOS = [
     "grids",
+    "split_day",
     "split",
     "detection",
     "loss",
@@ -114,15 +115,15 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=None, metavar="NAME")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--long", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     store = options.out / "values.json"
-    values = json.loads(store.read_text()) if store.exists() else {}
+    kept = options.table or options.only
+    values = json.loads(store.read_text()) if kept and store.exists() else {}
     if options.table:
         return 0 if print_table(values) else 1
     simulator = build(options.out / "build")
-    names = options.only or [*SCENARIOS, "campaign", *(["split_day"] if options.long else [])]
+    names = options.only or [*SCENARIOS, "campaign"]
     failures = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         tasks = []
