@@ -3,8 +3,7 @@
 #include "tests/stress/stage.h"
 
 #include "base/assert.h"
-
-#include <stdlib.h>
+#include "tests/stress/kill_main.h"
 
 static void one_sent(victim *v)
 {
@@ -221,15 +220,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("stress.send");
-    TCase *tests = tcase_create("kills");
-    tcase_set_timeout(tests, 200);
-    tcase_add_loop_test(tests, test_a_sender_killed_after_any_instruction_harms_nobody, 0,
-                        (int)(sizeof operations / sizeof *operations));
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return kill_main("stress.send", test_a_sender_killed_after_any_instruction_harms_nobody,
+                     (int)(sizeof operations / sizeof *operations));
 }

@@ -296,6 +296,7 @@ static void victim_begins(stage *s)
     stage_check(s, wire_receive(s->sockets[0], &packet, fds, PACKET_WAIT_MS));
     stage_check(s, packet.kind == WIRE_INBOX);
     stage_check(s, pls_peer_attach(fds[0], fds[1], STAGE_VICTIM, s->epoch, &s->victim) == PLS_OK);
+    s->victim_memfd = dup(fds[0]);
     s->victim_eventfd = fds[1];
     if (s->op->set != NULL) {
         s->op->set(s);
@@ -417,6 +418,7 @@ static void victim_is_forgotten(stage *s)
         s->to_victim = NULL;
     }
     pls_peer_release(s->victim);
+    close(s->victim_memfd);
     for (int i = 0; i < STAGE_SEGMENTS_MAX; i++) {
         if (s->segments[i] >= 0) {
             close(s->segments[i]);

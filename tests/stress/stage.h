@@ -96,6 +96,7 @@ struct stage {
     uint32_t bystander_sent;
     uint32_t bystander_received;
     pls_peer *victim;
+    int victim_memfd;
     int victim_eventfd;    /* the peer's */
     pls_outbox *to_victim; /* or NULL */
     uint32_t to_victim_sent;

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_TESTS_STRESS_KILL_MAIN_H
+#define PLS_TESTS_STRESS_KILL_MAIN_H
+
+#include <check.h>
+#include <stdlib.h>
+
+/* Runs a suite of one loop test over `count` operations, or whatever CK_RUN_CASE picks. */
+#define KILL_TIMEOUT_S 200
+
+static inline int kill_main(const char *name, const TTest *test, int count)
+{
+    Suite *suite = suite_create(name);
+    TCase *tests = tcase_create("kills");
+    tcase_set_timeout(tests, KILL_TIMEOUT_S);
+    tcase_add_loop_test(tests, test, 0, count);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+#endif
