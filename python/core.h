@@ -116,6 +116,8 @@ typedef struct core_runtime {
     int64_t last_turn_ns;
     int64_t wake_by_ns; /* 0: no sleep has to end earlier */
     int64_t look_tokens_ns;
+    int64_t expect_ns;      /* how long the next message is expected to take */
+    int64_t looked_from_ns; /* since when one is awaited; 0: none came late */
     int64_t look_filled_ns;
     bool armed;
     bool arm_scheduled;

@@ -90,6 +90,8 @@ void core_loop_arm(core_runtime *rt);
 /* wait.c: looking before sleeping, and the blocking form. */
 bool core_look(core_runtime *rt);
 bool core_look_once(core_runtime *rt, int64_t ns_max);
+/* Something came after all, by being woken. */
+void core_look_answered(core_runtime *rt);
 PyObject *core_call_wait(core_call *call);
 void core_call_unpark(core_call *call);
 

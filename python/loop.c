@@ -58,6 +58,9 @@ static PyObject *turn(core_runtime *rt, bool readable)
         Py_RETURN_NONE;
     }
     rt->last_turn_ns = pulsing_now_ns();
+    if (readable) {
+        core_look_answered(rt);
+    }
     if (rt->armed || readable) {
         pulsing_disarm(rt->p, readable);
         rt->armed = false;
@@ -135,6 +138,7 @@ PyObject *core_loop_after_sleep(PyObject *self, PyObject *Py_UNUSED(ignored))
     core_runtime *rt = (core_runtime *)self;
     if (rt->p != NULL && !pulsing_forked(rt->p)) {
         pulsing_disarm(rt->p, true);
+        core_look_answered(rt);
         pulsing_poll(rt->p, POLL_BURST_MAX, false);
     }
     Py_RETURN_NONE;

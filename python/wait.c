@@ -13,6 +13,8 @@
 /* A few times what it costs to be woken on an idle machine: the budget, not this, bounds what
  * looking costs. */
 #define LOOK_NS 200000
+#define LOOK_NS_MIN 10000
+#define EXPECT_NS_MAX 2000000
 #define LOOK_SHARE_PERCENT 5 /* of elapsed time that may be spent looking in vain */
 #define LOOK_SAVED_NS_MAX 3000000
 #define POLL_BURST_MAX 256
@@ -29,22 +31,53 @@ static bool tokens_take(core_runtime *rt, int64_t now)
     return rt->look_tokens_ns >= LOOK_NS;
 }
 
+/* How long something took to come is the best guess of how long the next will take: a quickly
+ * moving average, kept below a bound so that one long pause is soon forgotten. */
+static void learn(core_runtime *rt, int64_t took_ns)
+{
+    took_ns = took_ns < EXPECT_NS_MAX ? took_ns : EXPECT_NS_MAX;
+    rt->expect_ns += (took_ns - rt->expect_ns) / 8;
+}
+
+void core_look_answered(core_runtime *rt)
+{
+    if (rt->looked_from_ns != 0) {
+        learn(rt, pulsing_now_ns() - rt->looked_from_ns);
+        rt->looked_from_ns = 0;
+    }
+}
+
+/* Twice what is expected; hardly at all when what is expected takes longer than being woken. */
+static int64_t look_ns(const core_runtime *rt)
+{
+    if (rt->expect_ns > 2 * LOOK_NS) {
+        return LOOK_NS_MIN;
+    }
+    int64_t ns = 2 * rt->expect_ns + LOOK_NS_MIN;
+    return ns < LOOK_NS ? ns : LOOK_NS;
+}
+
 /* Looks without the GIL; true if something came. Only time spent in vain is charged. */
 bool core_look_once(core_runtime *rt, int64_t ns_max)
 {
     bool found = pulsing_look(rt->p, 0);
     if (found) {
+        learn(rt, 0);
         return true;
     }
     int64_t before = pulsing_now_ns();
+    rt->looked_from_ns = before;
     if (!tokens_take(rt, before) || !pulsing_may_look(rt->p)) {
         return false;
     }
-    int64_t ns = ns_max < LOOK_NS ? ns_max : LOOK_NS;
+    int64_t ns = look_ns(rt);
+    ns = ns_max < ns ? ns_max : ns;
     Py_BEGIN_ALLOW_THREADS
     found = pulsing_look(rt->p, ns);
     Py_END_ALLOW_THREADS
-    if (!found) {
+    if (found) {
+        core_look_answered(rt);
+    } else {
         rt->look_tokens_ns -= pulsing_now_ns() - before;
     }
     return found;
@@ -175,6 +208,7 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
     ready = poll(fds, 2, ms);
     Py_END_ALLOW_THREADS
     pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
+    core_look_answered(rt);
     if (ready > 0 && fds[1].revents != 0) {
         PyObject *none = core_control_poll(rt);
         if (none == NULL) {
