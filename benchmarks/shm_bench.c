@@ -342,10 +342,11 @@ static void stream(side *s)
             batch++;
             sent++;
         }
-        if (batch == 0) {
+        pls_outbox_wake(s->outbox);
+        /* A producer without room is told when half of the ring is free. */
+        while (batch == 0 && pls_outbox_backlog_bytes(s->outbox) > CAPACITY / 2) {
             relax();
         }
-        pls_outbox_wake(s->outbox);
     }
     while (atomic_load(&words->count) == 0) {
         relax();

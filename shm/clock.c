@@ -14,6 +14,7 @@
 #define CALIBRATE_NS UINT64_C(1000000)
 #define READ_NS_MAX 50
 #define READS 64
+#define BATCHES 8
 /* 24 bits below the point keep the error of the rate under 1e-7 for counters from 10 MHz to 5 GHz.
  */
 #define SHIFT 24
@@ -62,16 +63,21 @@ static void pair_read(const pls_clock *clock, uint64_t *tick_out, uint64_t *ns_o
     }
 }
 
+/* The cheapest of a few batches: a busy machine interrupts some of them. */
 static uint32_t read_cost_ns(const pls_clock *clock)
 {
-    uint64_t sum = 0;
-    uint64_t begin = pls_clock_kernel_ns();
-    for (int i = 0; i < READS; i++) {
-        sum += pls_clock_tick(clock);
+    uint64_t best_ns = UINT64_MAX;
+    for (int batch = 0; batch < BATCHES; batch++) {
+        uint64_t sum = 0;
+        uint64_t begin = pls_clock_kernel_ns();
+        for (int i = 0; i < READS; i++) {
+            sum += pls_clock_tick(clock);
+        }
+        /* The sum keeps the readings from being dropped. */
+        uint64_t ns = pls_clock_kernel_ns() - begin + (sum == 0);
+        best_ns = ns < best_ns ? ns : best_ns;
     }
-    uint64_t cost = (pls_clock_kernel_ns() - begin + READS - 1) / READS;
-    /* The sum keeps the readings from being dropped. */
-    return (uint32_t)(cost + (sum == 0));
+    return (uint32_t)((best_ns + READS - 1) / READS);
 }
 
 static void kernel_use(pls_clock *clock)

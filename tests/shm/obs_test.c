@@ -77,6 +77,34 @@ START_TEST(test_nobody_else_can_write_it)
 }
 END_TEST
 
+/* What the process itself says: identity, state, clock, totals, peers. */
+static void process_verify(const pls_obs_reader *reader)
+{
+    const pls_obs_process *process = section(reader, PLS_OBS_SECTION_PROCESS, sizeof *process, 1);
+    ck_assert_uint_eq(process->pid, (uint32_t)getpid());
+    ck_assert_uint_eq(process->slot, 4);
+    ck_assert_uint_eq(process->epoch, 5);
+    ck_assert_uint_eq(process->start_time, 99);
+    ck_assert_str_eq((const char *)process->version, "1.2.3");
+    ck_assert_uint_eq(process->state, PLS_OBS_WORKING);
+    ck_assert_uint_eq(process->loop_turns, 1);
+    ck_assert_uint_eq(process->bell_tick, 77);
+    ck_assert_uint_eq(process->clock_version % 2, 0);
+    ck_assert_uint_eq(process->clock_mult, obs->clock.mult);
+    const uint64_t *counters = section(reader, PLS_OBS_SECTION_COUNTERS, 8, PLS_OBS_COUNTERS_KNOWN);
+    const char(*names)[32] =
+        section(reader, PLS_OBS_SECTION_COUNTER_NAMES, 32, PLS_OBS_COUNTERS_KNOWN);
+    ck_assert_uint_eq(counters[PLS_OBS_SENT_BYTES], 200);
+    ck_assert_str_eq(names[PLS_OBS_SENT_BYTES], "sent_bytes");
+    ck_assert_uint_eq(counters[PLS_OBS_RECEIVED], 1);
+    ck_assert_uint_eq(counters[PLS_OBS_ERRORS], 2);
+    ck_assert_uint_eq(counters[PLS_OBS_OVERFLOWS], 0);
+    const pls_obs_peer *peers = section(reader, PLS_OBS_SECTION_PEERS, 64, PLS_SLOTS_MAX);
+    ck_assert_uint_eq(peers[9].messages, 2);
+    ck_assert_uint_eq(peers[9].last_send_tick, 1001);
+    ck_assert_uint_eq(peers[8].received, 1);
+}
+
 START_TEST(test_a_reader_finds_everything_through_the_directory)
 {
     pls_obs_reader reader;
@@ -99,30 +127,7 @@ START_TEST(test_a_reader_finds_everything_through_the_directory)
     pls_obs_event(obs, &(pls_obs_event_entry){.kind = PLS_OBS_RARE_DEATH, .a = 6});
 
     ck_assert_int_eq(pls_obs_reader_attach(pls_obs_fd(obs), &reader), PLS_OK);
-    const pls_obs_process *process = section(&reader, PLS_OBS_SECTION_PROCESS, sizeof *process, 1);
-    ck_assert_uint_eq(process->pid, (uint32_t)getpid());
-    ck_assert_uint_eq(process->slot, 4);
-    ck_assert_uint_eq(process->epoch, 5);
-    ck_assert_uint_eq(process->start_time, 99);
-    ck_assert_str_eq((const char *)process->version, "1.2.3");
-    ck_assert_uint_eq(process->state, PLS_OBS_WORKING);
-    ck_assert_uint_eq(process->loop_turns, 1);
-    ck_assert_uint_eq(process->bell_tick, 77);
-    ck_assert_uint_eq(process->clock_version % 2, 0);
-    ck_assert_uint_eq(process->clock_mult, obs->clock.mult);
-    const uint64_t *counters =
-        section(&reader, PLS_OBS_SECTION_COUNTERS, 8, PLS_OBS_COUNTERS_KNOWN);
-    const char(*names)[32] =
-        section(&reader, PLS_OBS_SECTION_COUNTER_NAMES, 32, PLS_OBS_COUNTERS_KNOWN);
-    ck_assert_uint_eq(counters[PLS_OBS_SENT_BYTES], 200);
-    ck_assert_str_eq(names[PLS_OBS_SENT_BYTES], "sent_bytes");
-    ck_assert_uint_eq(counters[PLS_OBS_RECEIVED], 1);
-    ck_assert_uint_eq(counters[PLS_OBS_ERRORS], 2);
-    ck_assert_uint_eq(counters[PLS_OBS_OVERFLOWS], 0);
-    const pls_obs_peer *peers = section(&reader, PLS_OBS_SECTION_PEERS, 64, PLS_SLOTS_MAX);
-    ck_assert_uint_eq(peers[9].messages, 2);
-    ck_assert_uint_eq(peers[9].last_send_tick, 1001);
-    ck_assert_uint_eq(peers[8].received, 1);
+    process_verify(&reader);
     const pls_obs_thread *threads = section(&reader, PLS_OBS_SECTION_THREADS, 128, 1);
     ck_assert_uint_eq(threads[0].tid, (uint32_t)getpid());
     ck_assert_uint_eq(threads[0].actor, 11);

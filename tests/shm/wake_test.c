@@ -165,7 +165,9 @@ START_TEST(test_quiet_pair_never_loses_a_wake_up)
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     ck_assert_uint_eq(atomic_load(&shared->rechecks), 0);
-    ck_assert_uint_gt(atomic_load(&shared->sleeps), 1000);
+    /* Thousands on a quiet machine; fewer under a sanitizer on a busy one. */
+    uint64_t sleeps = atomic_load(&shared->sleeps);
+    ck_assert_uint_gt(sleeps, 100);
 }
 END_TEST
 
