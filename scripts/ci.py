@@ -36,7 +36,7 @@ MAIN = "{}.{}".format(*sys.version_info[:2])
 # All of libc that gossip may call: memory, and nothing that remembers or asks.
 PURE_CALLS = {"free", "malloc", "calloc", "realloc", "memchr", "memcmp", "memcpy", "memmove"}
 PURE_CALLS |= {"memset", "strlen"}
-# ThreadSanitizer sees the threads of one process: the rooms whose tests are one, and not the test of
+# ThreadSanitizer sees the threads of one process: rooms whose tests are one, and not the test of
 # two processes that wait for each other, which it slows down without seeing anything.
 TSAN_TESTS = r"^(base|shm|gossip)\."
 TSAN_BLIND = r"^shm\.wake$"
