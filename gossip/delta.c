@@ -413,6 +413,12 @@ void pls_delta_apply(pls_gossip *gossip, pls_target from, const pls_message *mes
         return;
     }
     pls_log *log = &gossip->registry.logs[at];
+    if (log->version < log->floor && message->floor < log->floor) {
+        /* A copy in the making takes nothing from one with an older floor: that may hold names
+         * whose tombstones are swept everywhere else, and nobody would ever remove them again. */
+        gossip->counters.names_stale++;
+        return;
+    }
     log->heard = message->to > log->heard ? message->to : log->heard;
     if (!accept_floor(gossip, at, message)) {
         gossip->counters.names_gaps++;

@@ -361,6 +361,32 @@ START_TEST(test_copy_older_than_the_floor_is_cleared_and_filled_again)
 }
 END_TEST
 
+START_TEST(test_copy_in_the_making_takes_nothing_from_an_older_floor)
+{
+    rig *r = rig_create();
+    pls_name_hit hit;
+    rig_warm(r, 3);
+    /* "gone" was written at 2 and removed at 4; floor 6 has swept that. The copy stands at 1. */
+    pls_name_entry first = entry_of("kept", 1, 1, 0);
+    tell(r, 6, 0, 1, &first, 1);
+    ck_assert_uint_eq(version(r, 0, 1), 1);
+    pls_name_entry old[] = {entry_of("gone", 1, 2, 0), entry_of("other", 2, 3, 0)};
+    tell(r, 0, 1, 3, old, 2);
+    ck_assert_uint_eq(version(r, 0, 1), 1);
+    ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 0);
+    pls_name_entry rest = entry_of("new", 6, 4, 0);
+    tell(r, 6, 1, 7, &rest, 1);
+    ck_assert_uint_eq(version(r, 0, 1), 7);
+    ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 0);
+    ck_assert_uint_eq(rig_find(r, 0, "new", &hit), 1);
+    /* A whole copy does not mind what others have swept. */
+    pls_name_entry later = entry_of("later", 1, 5, 0);
+    tell(r, 0, 7, 8, &later, 1);
+    ck_assert_uint_eq(version(r, 0, 1), 8);
+    rig_destroy(r);
+}
+END_TEST
+
 START_TEST(test_names_of_the_dead_are_hidden_and_come_back_with_their_owner)
 {
     rig *r = rig_create();
@@ -476,6 +502,7 @@ int main(void)
     tcase_add_test(tc, test_suffix_of_many_packets_goes_on_by_itself);
     tcase_add_test(tc, test_tombstones_go_with_their_floor_everywhere);
     tcase_add_test(tc, test_copy_older_than_the_floor_is_cleared_and_filled_again);
+    tcase_add_test(tc, test_copy_in_the_making_takes_nothing_from_an_older_floor);
     tcase_add_test(tc, test_names_of_the_dead_are_hidden_and_come_back_with_their_owner);
     tcase_add_test(tc, test_names_of_the_dead_are_freed_later_and_of_the_replaced_at_once);
     tcase_add_test(tc, test_log_survives_a_long_life);
