@@ -272,6 +272,20 @@ void pulsing_call_cancel(pulsing *p, uint64_t call_id)
     }
 }
 
+bool pulsing_call_expire(pulsing *p, uint64_t call_id)
+{
+    pls_call *call = pls_call_find(p, call_id);
+    if (call == NULL || call->state != PLS_CALL_PENDING) {
+        return true;
+    }
+    if (pls_target_unqueue(p, call->target, call_id)) {
+        pls_call_close(p, call_id);
+        return false;
+    }
+    pls_link_signal(p, call->slot, call->epoch, PLS_WIRE_CANCEL, call_id, call->target->id);
+    return true;
+}
+
 void pulsing_call_awaited(pulsing *p, uint64_t call_id, bool awaited)
 {
     pls_call *call = pls_call_find(p, call_id);

@@ -42,7 +42,7 @@ static void queue_fail(pulsing *p, pls_link *link, const char *text)
 {
     pls_parcel *parcel = NULL;
     while ((parcel = pls_parcels_pop(&link->queue)) != NULL) {
-        p->waiting_count--;
+        pls_waiting_sub(p, parcel);
         if (parcel->target != NULL && parcel->target->restartable) {
             pls_parcel_free(p, parcel); /* its target retains it */
         } else {

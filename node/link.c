@@ -100,7 +100,7 @@ static void parcel_left(pulsing *p, pls_parcel *parcel)
 static void queue_push(pulsing *p, pls_link *link, pls_parcel *parcel)
 {
     pls_parcels_push(&link->queue, parcel);
-    p->waiting_count++;
+    pls_waiting_add(p, parcel);
     p->last_queued = parcel;
 }
 
@@ -130,11 +130,11 @@ void pls_link_flush(pulsing *p, uint32_t slot)
         uint32_t need = parcel->len + (uint32_t)sizeof(pls_descriptor);
         pls_err err = ring_put(p, link, parcel);
         if (err == PLS_OK) {
+            pls_waiting_sub(p, parcel);
             parcel_left(p, pls_parcels_pop(&link->queue));
-            p->waiting_count--;
         } else if (err != PLS_EFULL) {
             pls_parcels_pop(&link->queue);
-            p->waiting_count--;
+            pls_waiting_sub(p, parcel);
             pls_send_failed(p, parcel, PULSING_CLOSED, pls_err_text(err));
         } else if (pls_outbox_want_space(link->outbox, need)) {
             return;

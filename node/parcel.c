@@ -78,3 +78,16 @@ pls_parcel *pls_parcels_pop(pls_parcels *list)
     list->count--;
     return parcel;
 }
+
+void pls_waiting_add(pulsing *p, const pls_parcel *parcel)
+{
+    p->waiting_count++;
+    p->waiting_bytes += sizeof *parcel + parcel->len;
+}
+
+void pls_waiting_sub(pulsing *p, const pls_parcel *parcel)
+{
+    pls_assert(p->waiting_count > 0);
+    p->waiting_count--;
+    p->waiting_bytes -= sizeof *parcel + parcel->len;
+}

@@ -11,6 +11,11 @@
  * Payloads are bytes to this library; Python actors read and write its codec (msgpack).
  * Threads: owner thread, the same for every function of this header that does not say otherwise. */
 
+struct pls_attach;
+struct pls_attach_event;
+
+struct pls_attach_event;
+
 typedef struct pulsing_options {
     int control_fd; /* of pls_node_launch(), pls_attach_connect(), or inherited by a worker */
     bool worker;    /* this process was forked by the node's template */
@@ -59,6 +64,10 @@ uint32_t pulsing_epoch(const pulsing *p);
  * Threads: owner thread; never blocks. */
 uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer);
 
+/* Takes in what has come while a handler runs, which is inside of pulsing_poll(): cancellations and
+ * answers take effect, requests are queued. Call it after pulsing_message_release(). */
+void pulsing_poll_inside(pulsing *p);
+
 /* Whether a poll might find something: a few loads. Threads: owner thread; never blocks. */
 bool pulsing_ready(const pulsing *p);
 
@@ -73,6 +82,19 @@ void pulsing_disarm(pulsing *p, bool readable);
 
 /* Whether looking is fair now: processes awake do not outnumber the usable cores. */
 bool pulsing_may_look(pulsing *p);
+
+/* For programs without an event loop of their own: handles what has come; if nothing had, sleeps
+ * until a message or a notice of the node comes, and handles that.
+ * Units:   `timeout_ms`; -1: no limit.
+ * Errors:  PLS_ETIMEDOUT  nothing came; PLS_ESYS. Notices are for pulsing_notice(), call it after.
+ * Threads: owner thread; may block `timeout_ms`. */
+PLS_MUST_USE pls_err pulsing_wait(pulsing *p, int timeout_ms);
+
+/* The next notice of the node, as pls_attach_poll() of node/attach.h gives it. Moves and losses of
+ * actors have been applied by then, and the end of the node has ended every call.
+ * Errors:  PLS_EEMPTY  none is there; PLS_ECLOSED  the node has ended.
+ * Owns:    lends the strings until the next call. Threads: owner thread; never blocks. */
+PLS_MUST_USE pls_err pulsing_notice(pulsing *p, struct pls_attach_event *event_out);
 
 /* CLOCK_MONOTONIC. Threads: any thread; never blocks. */
 int64_t pulsing_now_ns(void);

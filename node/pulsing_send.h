@@ -79,6 +79,9 @@ PLS_MUST_USE pls_err pulsing_stream_subscribe(pulsing *p, uint32_t slot, uint32_
 
 /* Nobody waits for this call any more: no callback follows, and the handler is told. */
 void pulsing_call_cancel(pulsing *p, uint64_t call_id);
+/* The time of this call is over: its handler is told, and the answer says how far it had come.
+ * False if the message had not been sent; then the call is forgotten, without a callback. */
+bool pulsing_call_expire(pulsing *p, uint64_t call_id);
 /* The handler that asked is suspended on this call (or no more): what makes a cycle a deadlock. */
 void pulsing_call_awaited(pulsing *p, uint64_t call_id, bool awaited);
 uint32_t pulsing_call_count(const pulsing *p);

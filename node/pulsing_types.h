@@ -68,6 +68,7 @@ typedef enum pulsing_taken {
     PULSING_RUNNING, /* started; pulsing_actor_finished() will say that it ended */
 } pulsing_taken;
 
+/* Those that are NULL do nothing; `request` is needed by whoever hosts actors. */
 typedef struct pulsing_callbacks {
     void *context;
     /* A message for the actor hosted here as `user` starts. Answer its origin now or later. */

@@ -94,6 +94,38 @@ bool pulsing_forked(const pulsing *p)
     return p->unforked[0] == 0;
 }
 
+static void reply_ignore(void *context, void *user, const pulsing_message *message)
+{
+}
+
+static void sent_ignore(void *context, void *user, pls_err err)
+{
+}
+
+static void origin_ignore(void *context, void *user, const pulsing_origin *origin)
+{
+}
+
+static void room_ignore(void *context, void *user, uint64_t items)
+{
+}
+
+static void drained_ignore(void *context, void *user)
+{
+}
+
+/* A program gives the callbacks that it has a use for. */
+static void callbacks_fill(pulsing_callbacks *on)
+{
+    on->reply = on->reply != NULL ? on->reply : reply_ignore;
+    on->stream_item = on->stream_item != NULL ? on->stream_item : reply_ignore;
+    on->sent = on->sent != NULL ? on->sent : sent_ignore;
+    on->cancel = on->cancel != NULL ? on->cancel : origin_ignore;
+    on->stream_room = on->stream_room != NULL ? on->stream_room : room_ignore;
+    on->stream_open = on->stream_open != NULL ? on->stream_open : origin_ignore;
+    on->drained = on->drained != NULL ? on->drained : drained_ignore;
+}
+
 pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char *trouble)
 {
     pulsing *p = calloc(1, sizeof *p);
@@ -101,6 +133,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
         return PLS_ENOMEM;
     }
     p->on = options->callbacks;
+    callbacks_fill(&p->on);
     p->own_blocks = 1; /* the runtime itself */
     p->scratch = malloc(8192);
     p->unforked = fork_guard();
@@ -150,7 +183,7 @@ void pulsing_close(pulsing *p)
         return;
     }
     bool forked = pulsing_forked(p);
-    if (!forked && p->on.reply != NULL) {
+    if (!forked) {
         pulsing_fail(p, "the system has been shut down");
     }
     pls_blocks_sweep(p);
@@ -369,6 +402,13 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
         p->on.wake(p->on.context);
     }
     return count;
+}
+
+void pulsing_poll_inside(pulsing *p)
+{
+    if (!p->popped && !p->ring_taken) {
+        (void)inbox_poll(p, PLS_SELF_BURST_MAX, true);
+    }
 }
 
 bool pulsing_ready(const pulsing *p)

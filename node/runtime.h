@@ -20,6 +20,7 @@
 
 /* Messages that wait in this process for credit, for room in a ring, or for a restart. */
 #define PLS_WAITING_MESSAGES_MAX (1u << 20)
+#define PLS_WAITING_BYTES_MAX (128u << 20)
 #define PLS_CALLS_MAX (1u << 20)
 #define PLS_SELF_BURST_MAX 256
 #define PLS_CHAIN_BYTES_MAX 2048
@@ -214,6 +215,7 @@ struct pulsing {
     pulsing_actor *runnable_last;
     pls_parcels self; /* messages to this very process */
     uint32_t waiting_count;
+    uint64_t waiting_bytes;
     pls_parcel *last_queued; /* by the commit that just ended */
     uint8_t *scratch;        /* for a message that cannot be written into a ring */
     uint32_t scratch_bytes;

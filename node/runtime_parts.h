@@ -13,6 +13,9 @@ void pls_parcel_free(pulsing *p, pls_parcel *parcel);
 void pls_parcels_push(pls_parcels *list, pls_parcel *parcel);
 void pls_parcels_push_front(pls_parcels *list, pls_parcel *parcel);
 pls_parcel *pls_parcels_pop(pls_parcels *list);
+/* Counts a parcel that waits for credit, room or a restart, against the limits of this process. */
+void pls_waiting_add(pulsing *p, const pls_parcel *parcel);
+void pls_waiting_sub(pulsing *p, const pls_parcel *parcel);
 
 /* link.c: the link to (slot, epoch), made if need be; may block 5 s the first time. */
 PLS_MUST_USE pls_err pls_link_get(pulsing *p, uint32_t slot, uint32_t epoch, bool to_send,

@@ -116,7 +116,7 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
     }
     bool may_leave = target->state == PLS_TARGET_UP && target->waiting.count == 0 &&
                      (target->window == 0 || target->in_flight < target->window);
-    if (!may_leave && p->waiting_count >= PLS_WAITING_MESSAGES_MAX) {
+    if (p->waiting_count >= PLS_WAITING_MESSAGES_MAX || p->waiting_bytes >= PLS_WAITING_BYTES_MAX) {
         return PLS_EFULL;
     }
     pls_wire_request head = {0};
@@ -307,7 +307,7 @@ static pls_err commit_parcel(pulsing *p, pulsing_send *send, uint32_t len, uint1
     if (target->state != PLS_TARGET_UP || target->waiting.count > 0 ||
         (target->window > 0 && target->in_flight >= target->window)) {
         pls_parcels_push(&target->waiting, parcel);
-        p->waiting_count++;
+        pls_waiting_add(p, parcel);
         p->last_queued = parcel;
         return PLS_EFULL;
     }
@@ -368,7 +368,7 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
     }
     if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
         pls_parcels_push_front(&target->waiting, parcel);
-        p->waiting_count++;
+        pls_waiting_add(p, parcel);
         return PLS_EFULL;
     }
     if (err != PLS_OK) {

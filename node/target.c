@@ -136,7 +136,7 @@ static void waiting_flush(pulsing *p, pulsing_target *target)
     target->references++;
     while (target->waiting.count > 0 && may_leave(target)) {
         pls_parcel *parcel = pls_parcels_pop(&target->waiting);
-        p->waiting_count--;
+        pls_waiting_sub(p, parcel);
         bool notify = parcel->notify;
         void *user = parcel->user;
         parcel->notify = false;
@@ -218,7 +218,7 @@ bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id)
     if (found == NULL) {
         return false;
     }
-    p->waiting_count--;
+    pls_waiting_sub(p, found);
     pls_parcel_free(p, found);
     return true;
 }
@@ -233,7 +233,7 @@ static void target_fail(pulsing *p, pulsing_target *target, pulsing_status statu
         target->dead_text = strdup(text);
     }
     while ((parcel = pls_parcels_pop(&target->waiting)) != NULL) {
-        p->waiting_count--;
+        pls_waiting_sub(p, parcel);
         pls_send_failed(p, parcel, status, text);
     }
     for (uint32_t i = 0; i < p->calls_capacity; i++) {
@@ -352,7 +352,7 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         target->references++;
         parcel->target = target;
         pls_parcels_push(&target->waiting, parcel);
-        p->waiting_count++;
+        pls_waiting_add(p, parcel);
     }
     while ((parcel = pls_parcels_pop(&later)) != NULL) {
         pls_parcels_push(&target->waiting, parcel);

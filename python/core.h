@@ -88,6 +88,7 @@ typedef struct core_frame {
     pulsing_origin origin;
     uint64_t sender_id;
     int64_t deadline_ns;
+    bool cancelled; /* whoever waited for the answer does so no more */
     uint8_t *chain; /* PyMem memory, or NULL */
     uint16_t chain_bytes;
 } core_frame;
@@ -168,6 +169,7 @@ struct core_call {
     core_call_state state;
     bool tell;
     bool control;
+    bool expired; /* its time is over; the receiver was asked how far it had come */
 };
 
 /* An actor hosted here. */
@@ -181,6 +183,7 @@ struct core_cell {
     PyObject *context;            /* ActorContext */
     PyObject *name;               /* str */
     core_invocation *invocations; /* tasks under way; borrowed: each removes itself */
+    PyObject *writers;            /* set: streams that its handlers write */
     PyObject *drained;            /* callable, or None */
     PyObject *failed;             /* callable(exception, wanted): nobody waited, or ActorFailed */
     const char *name_utf8;

@@ -75,6 +75,8 @@ PyObject *core_block_new(core_state *state, pulsing_block *block);
 core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label);
 void core_call_finish(core_call *call, PyObject *result, PyObject *exception);
 PyObject *core_call_take(core_call *call);
+/* Ends an ask whose time is over by what the receiver says of it; false if that is no answer. */
+bool core_call_expired(core_call *call, const pulsing_message *message);
 bool core_loop_turn_due(core_runtime *rt);
 
 /* loop.c: the loop's callbacks. */
@@ -114,6 +116,8 @@ void core_on_stream_open(void *context, void *user, const pulsing_origin *reader
 /* Answers a request with the stream that a handler returned; 0, or -1 with an exception. */
 int core_stream_answer(core_runtime *rt, const core_frame *frame, PyObject *result);
 bool core_is_stream(core_state *state, PyObject *result);
+/* The actor is gone: its streams end with ActorDied and this text. */
+void core_streams_end(core_cell *cell, const char *text);
 PyObject *core_stream_received(core_runtime *rt, core_call *call, const pulsing_message *message);
 int core_streams_register(core_state *state);
 void core_reader_reply(core_runtime *rt, void *user, const pulsing_message *message);

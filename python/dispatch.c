@@ -36,6 +36,7 @@ static void frame_open(core_frame *frame, core_cell *cell, const pulsing_message
     frame->origin = message->origin;
     frame->sender_id = message->sender_id;
     frame->deadline_ns = message->deadline_ns;
+    frame->cancelled = false;
     frame->chain_bytes = 0;
     frame->chain = NULL;
     if (message->chain_bytes > 0) {
@@ -232,7 +233,6 @@ static PyObject *invocation_done(PyObject *self, PyObject *const *args, size_t P
     core_invocation *invocation = (core_invocation *)self;
     core_cell *cell = invocation->frame.cell;
     core_runtime *rt = cell->rt;
-    PyObject *result = task_result(rt->state, args[0]);
     invocation_unlink(invocation);
     if (invocation->timer != NULL) {
         PyObject *none =
@@ -240,6 +240,7 @@ static PyObject *invocation_done(PyObject *self, PyObject *const *args, size_t P
         Py_XDECREF(none);
         Py_CLEAR(invocation->timer);
     }
+    PyObject *result = task_result(rt->state, args[0]);
     if (rt->p == NULL || cell->actor == NULL) {
         PyErr_Clear();
         Py_XDECREF(result);
@@ -370,6 +371,11 @@ void core_on_cancel(void *context, void *user, const pulsing_origin *origin)
     core_runtime *rt = context;
     core_cell *cell = user;
     core_invocation *invocation = cell->invocations;
+    if (rt->frame != NULL && rt->frame->cell == cell &&
+        rt->frame->origin.call_id == origin->call_id && rt->frame->origin.slot == origin->slot &&
+        rt->frame->origin.epoch == origin->epoch) {
+        rt->frame->cancelled = true;
+    }
     while (invocation != NULL) {
         const pulsing_origin *his = &invocation->frame.origin;
         if (his->call_id == origin->call_id && his->slot == origin->slot &&
@@ -456,6 +462,11 @@ void core_on_reply(void *context, void *user, const pulsing_message *message)
         result = reply_result(rt, message);
     } else if (message->status == PULSING_STREAM) {
         result = core_stream_received(rt, call, message);
+    } else if ((message->status == PULSING_EXPIRED || message->status == PULSING_CANCELLED) &&
+               core_call_expired(call, message)) {
+        call->call_id = 0;
+        Py_DECREF(call); /* the table's */
+        return;
     } else {
         exception = core_reply_exception(rt, message, call->ref, call->label);
     }

@@ -17,6 +17,7 @@ typedef struct core_writer {
     PyObject *waiters; /* list of futures of writes that wait, in order */
     PyObject *error;   /* what it ends with; NULL: an orderly end */
     PyObject *pump;    /* to be run when there is room */
+    core_cell *cell;   /* the actor whose handler writes, while it does */
     int64_t credit;
     uint32_t capacity;
     bool bound; /* its reader is known */
@@ -53,6 +54,8 @@ int core_writer_put(core_writer *writer, PyObject *item);
 int core_writer_end(core_writer *writer, PyObject *error);
 int core_writer_bind(core_writer *writer, core_runtime *rt, const pulsing_origin *reader);
 int core_writer_register(core_writer *writer, core_runtime *rt);
+/* The writer's stream ends with the actor. */
+int core_writer_owned(core_writer *writer, core_cell *cell);
 
 /* stream_reader.c */
 core_reader *core_reader_new(core_runtime *rt, uint32_t capacity);

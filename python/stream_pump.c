@@ -79,7 +79,7 @@ static PyObject *exception_taken(void)
 /* One item on. False when there is nothing more to do now. */
 static bool pump_step(core_pump *pump)
 {
-    if (pump->writer->gone) {
+    if (pump->writer->gone || pump->writer->ended) {
         pump_close(pump);
         return false;
     }
@@ -175,6 +175,9 @@ static int announce(core_runtime *rt, const core_frame *frame, core_writer *writ
     memcpy(send.at + 8, &writer->capacity, 4);
     memcpy(send.at + 12, type, (size_t)type_bytes);
     (void)pulsing_commit(rt->p, &send, (uint32_t)(12 + type_bytes), NULL, false);
+    if (core_writer_owned(writer, frame->cell) < 0) {
+        return -1;
+    }
     return core_writer_bind(writer, rt, &frame->origin);
 }
 

@@ -84,10 +84,53 @@ static void keep(core_writer *writer)
     }
 }
 
+static void cell_forget(core_writer *writer)
+{
+    core_cell *cell = writer->cell;
+    writer->cell = NULL;
+    if (cell != NULL) {
+        if (cell->writers != NULL && PySet_Discard(cell->writers, (PyObject *)writer) < 0) {
+            PyErr_WriteUnraisable((PyObject *)writer);
+        }
+        Py_DECREF(cell);
+    }
+}
+
+int core_writer_owned(core_writer *writer, core_cell *cell)
+{
+    if (cell->writers == NULL || writer->gone || writer->end_sent) {
+        return 0;
+    }
+    writer->cell = (core_cell *)Py_NewRef((PyObject *)cell);
+    return PySet_Add(cell->writers, (PyObject *)writer);
+}
+
+void core_streams_end(core_cell *cell, const char *text)
+{
+    PyObject *writers = cell->writers != NULL ? PySequence_List(cell->writers) : NULL;
+    for (Py_ssize_t i = 0; writers != NULL && i < PyList_GET_SIZE(writers); i++) {
+        core_writer *writer = (core_writer *)PyList_GET_ITEM(writers, i);
+        PyObject *error = core_exception(writer->state, CORE_ACTOR_DIED,
+                                         "the actor that wrote the stream is gone: %s", text);
+        if (error == NULL || core_writer_end(writer, error) < 0) {
+            PyErr_WriteUnraisable((PyObject *)writer);
+        }
+        Py_XDECREF(error);
+        if (writer->pump != NULL && core_pump_room(writer) < 0) {
+            PyErr_WriteUnraisable(writer->pump);
+        }
+    }
+    Py_XDECREF(writers);
+    PyErr_Clear();
+}
+
 /* Lets the writer go when nothing is left to do; the last statement of whoever calls it. */
 static void settle(core_writer *writer)
 {
     bool over = writer->gone || writer->end_sent;
+    if (over) {
+        cell_forget(writer);
+    }
     if (writer->gone && writer->writer_id != 0 && writer->rt->p != NULL) {
         pulsing_writer_remove(writer->rt->p, writer->writer_id);
         writer->writer_id = 0;
@@ -342,6 +385,7 @@ static int writer_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(writer->waiters);
     Py_VISIT(writer->error);
     Py_VISIT(writer->pump);
+    Py_VISIT((PyObject *)writer->cell);
     return 0;
 }
 
@@ -350,6 +394,7 @@ static int writer_clear(PyObject *self)
     core_writer *writer = (core_writer *)self;
     Py_CLEAR(writer->error);
     Py_CLEAR(writer->pump);
+    Py_CLEAR(writer->cell);
     return 0;
 }
 

@@ -5,6 +5,8 @@
  * when the answer comes, or the death of whom it waits for, core_call_finish() is called once. */
 #include "python/core_parts.h"
 
+#include <string.h>
+
 #define TURN_NS 1000000 /* a task whose awaits never suspend gives the loop a turn this often */
 
 core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label)
@@ -27,6 +29,7 @@ core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label)
     call->state = CORE_CALL_PENDING;
     call->tell = false;
     call->control = false;
+    call->expired = false;
     PyObject_GC_Track(call);
     return call;
 }
@@ -40,6 +43,35 @@ static void timer_cancel(core_call *call)
         Py_XDECREF(none);
         Py_DECREF(timer);
     }
+}
+
+/* Ends a call whose time is over. `words` says how far the request had come. */
+static int expire(core_call *call, const char *words)
+{
+    char limit[64] = "before the deadline of the message that asked";
+    if (call->timeout > 0) {
+        PyOS_snprintf(limit, sizeof limit, "within %g s", call->timeout);
+    }
+    PyObject *exception = core_exception(call->rt->state, CORE_ASK_TIMEOUT, "%V: no answer %s; %s",
+                                         call->label, "ask", limit, words);
+    if (exception == NULL) {
+        return -1;
+    }
+    core_call_finish(call, NULL, exception);
+    return 0;
+}
+
+bool core_call_expired(core_call *call, const pulsing_message *message)
+{
+    if (!call->expired && message->status != PULSING_EXPIRED) {
+        return false;
+    }
+    bool running = false;
+    for (uint32_t i = 0; i + 7 <= message->payload_bytes; i++) {
+        running = running || memcmp(message->payload + i, "running", 7) == 0 ||
+                  memcmp(message->payload + i, "handler", 7) == 0;
+    }
+    return expire(call, running ? "the request was running" : "the request was waiting") == 0;
 }
 
 void core_call_finish(core_call *call, PyObject *result, PyObject *exception)
@@ -100,26 +132,37 @@ static void call_forget(core_call *call)
     }
 }
 
-/* The deadline has passed at the caller: the handler is told, and the caller gets AskTimeout. */
+#define EXPIRY_ANSWER_NS 40000000 /* how long the receiver may take to say how far it had come */
+
+static int timer_start(core_call *call);
+
+/* The deadline has passed at the caller: the handler is told, and asked how far it had come; if it
+ * does not say so at once, the caller waits no longer. */
 static PyObject *call_on_timeout(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     core_call *call = (core_call *)self;
+    int result = 0;
     Py_CLEAR(call->timer);
-    if (call->state != CORE_CALL_PENDING) {
+    if (call->state != CORE_CALL_PENDING || call->rt->p == NULL) {
         Py_RETURN_NONE;
     }
-    char seconds[32];
-    PyOS_snprintf(seconds, sizeof seconds, "%g", call->timeout);
-    PyObject *exception = core_exception(call->rt->state, CORE_ASK_TIMEOUT,
-                                         "%V: no answer within %s s; the request had been sent",
-                                         call->label, "ask", seconds);
-    if (exception == NULL) {
+    Py_INCREF(call);
+    if (call->expired) {
+        call_forget(call);
+        result = expire(call, "the request had been sent, and its process is busy");
+    } else if (pulsing_call_expire(call->rt->p, call->call_id)) {
+        call->expired = true;
+        call->deadline_ns = pulsing_now_ns() + EXPIRY_ANSWER_NS;
+        result = call->rt->loop != NULL ? timer_start(call) : 0;
+    } else {
+        call->call_id = 0;
+        result = expire(call, "the request was not sent: the actor's mailbox was full");
+        Py_DECREF(call); /* the table's */
+    }
+    Py_DECREF(call);
+    if (result < 0) {
         return NULL;
     }
-    Py_INCREF(call);
-    call_forget(call);
-    core_call_finish(call, NULL, exception);
-    Py_DECREF(call);
     Py_RETURN_NONE;
 }
 

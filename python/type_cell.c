@@ -45,6 +45,7 @@ static PyObject *cell_remove(PyObject *self, PyObject *text)
     if (cell->rt->p != NULL && cell->actor != NULL) {
         pulsing_actor *actor = cell->actor;
         cell->actor = NULL;
+        core_streams_end(cell, utf8);
         pulsing_actor_remove(cell->rt->p, actor, utf8);
         Py_DECREF(cell); /* the runtime's */
     }
@@ -102,6 +103,7 @@ static int cell_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(cell->methods);
     Py_VISIT(cell->receive);
     Py_VISIT(cell->context);
+    Py_VISIT(cell->writers);
     Py_VISIT(cell->drained);
     Py_VISIT(cell->failed);
     return 0;
@@ -111,6 +113,7 @@ static int cell_clear(PyObject *self)
 {
     core_cell *cell = (core_cell *)self;
     Py_CLEAR(cell->context);
+    Py_CLEAR(cell->writers);
     Py_CLEAR(cell->drained);
     Py_CLEAR(cell->failed);
     return 0;

@@ -93,6 +93,7 @@ double core_timeout_of(PyObject *object)
     }
     double seconds = PyFloat_AsDouble(object);
     if (seconds == -1 && PyErr_Occurred()) {
+        PyErr_Format(PyExc_TypeError, "timeout: expected seconds or None, got %R", object);
         return -2;
     }
     if (!(seconds >= 0)) {

@@ -177,13 +177,14 @@ static PyObject *runtime_host(PyObject *self, PyObject *args, PyObject *kwargs)
     cell->context = Py_NewRef(actor_context);
     cell->name = Py_NewRef(name);
     cell->invocations = NULL;
+    cell->writers = PySet_New(NULL);
     cell->drained = NULL;
     cell->failed = NULL;
     cell->receive_context = receive_context != 0;
     cell->name_utf8 = PyUnicode_AsUTF8AndSize(name, &cell->name_bytes);
     PyObject_GC_Track(cell);
-    if (cell->name_utf8 == NULL || cell->name_bytes > 255) {
-        PyErr_SetString(PyExc_ValueError, "an actor's name has at most 255 bytes");
+    if (cell->writers == NULL || cell->name_utf8 == NULL || cell->name_bytes > 255) {
+        PyErr_Format(PyExc_ValueError, "an actor's name has at most 255 bytes");
         Py_DECREF(cell);
         return NULL;
     }
@@ -348,6 +349,17 @@ static PyObject *runtime_current_context(PyObject *self, PyObject *Py_UNUSED(ign
     return Py_NewRef(frame->cell->context);
 }
 
+/* Whether the caller of the running plain method waits no more; looks at what has come for that. */
+static PyObject *runtime_is_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    core_runtime *rt = (core_runtime *)self;
+    if (rt->p == NULL || rt->frame == NULL) {
+        Py_RETURN_FALSE;
+    }
+    pulsing_poll_inside(rt->p);
+    return PyBool_FromLong(rt->frame->cancelled);
+}
+
 /* (deadline in seconds of the monotonic clock or None, sender's actor id) of the message that is
  * being handled, or None. */
 static PyObject *runtime_current_message(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -466,6 +478,7 @@ static PyMethodDef runtime_methods[] = {
     {"dead_letters", runtime_dead_letters, METH_NOARGS, "Messages that reached nobody, by reason."},
     {"current_context", runtime_current_context, METH_NOARGS,
      "The context of the running handler."},
+    {"is_cancelled", runtime_is_cancelled, METH_NOARGS, "Whether the running method is unwanted."},
     {"current_message", runtime_current_message, METH_NOARGS, "(deadline, sender) of the message."},
     CORE_CONTROL_METHODS{NULL, NULL, 0, NULL},
 };

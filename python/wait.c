@@ -257,7 +257,9 @@ static int wait_for(core_runtime *rt, core_call *call)
             call->deadline_ns <= pulsing_now_ns()) {
             PyObject *none = PyObject_CallMethod((PyObject *)call, "_on_timeout", NULL);
             Py_XDECREF(none);
-            return none == NULL ? -1 : 0;
+            if (none == NULL) {
+                return -1;
+            }
         }
     }
     return 0;

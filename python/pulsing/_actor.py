@@ -118,9 +118,13 @@ class ActorContext:
         return CancelToken(self)
 
     def is_cancelled(self) -> bool:
-        """True when the actor stops, or the message's deadline has passed."""
+        """True when the caller waits no more, the actor stops, or the deadline has passed."""
         deadline = self.deadline
-        return self._stopping or (deadline is not None and time.monotonic() >= deadline)
+        return (
+            self._system._rt.is_cancelled()
+            or self._stopping
+            or (deadline is not None and time.monotonic() >= deadline)
+        )
 
     async def actor_ref(self, other: Any):
         """The ref of another actor of this node, by name or id."""
