@@ -52,13 +52,13 @@ static void write_entries(const pls_gossip *gossip, const pls_log *log, uint32_t
             continue;
         }
         const pls_record *record = pls_registry_record(&gossip->registry, log->slots[i].record);
-        pls_name_entry entry = {.version = record->version - from,
-                                .value = record->value,
-                                .stamp = record->stamp,
-                                .name = record->name,
-                                .name_bytes = record->name_bytes,
-                                .flags = record->flags};
-        pls_name_entry_write(w, &entry);
+        pls_name_item entry = {.version = record->version - from,
+                               .value = record->value,
+                               .stamp = record->stamp,
+                               .name = record->name,
+                               .name_bytes = record->name_bytes,
+                               .flags = record->flags};
+        pls_name_item_write(w, &entry);
     }
 }
 
@@ -233,8 +233,8 @@ static void settle(pls_gossip *gossip, uint32_t other, const char *name, uint32_
     if (mine == PLS_INDEX_NONE || !r->logs[other].visible || pls_mutant(PLS_MUTANT_NO_WINNER)) {
         return;
     }
-    pls_record_at my_at = pls_registry_find(r, mine, name, name_bytes);
-    pls_record_at their_at = pls_registry_find(r, other, name, name_bytes);
+    pls_record_at my_at = pls_registry_lookup(r, mine, name, name_bytes);
+    pls_record_at their_at = pls_registry_lookup(r, other, name, name_bytes);
     if (my_at == 0 || their_at == 0) {
         return;
     }
@@ -294,7 +294,7 @@ void pls_delta_conflicts(pls_gossip *gossip, pls_member other)
 pls_err pls_delta_commit(pls_gossip *gossip, uint32_t at, const pls_name_content *content)
 {
     pls_registry *r = &gossip->registry;
-    pls_record_at old = pls_registry_find(r, at, content->name, content->name_bytes);
+    pls_record_at old = pls_registry_lookup(r, at, content->name, content->name_bytes);
     bool was = old != 0 && (pls_registry_record(r, old)->flags & PLS_WIRE_NAME_REMOVED) == 0;
     pls_err err = pls_registry_set(gossip, at, content);
     if (err != PLS_OK) {
@@ -342,9 +342,9 @@ static uint64_t apply_entries(pls_gossip *gossip, uint32_t at, const pls_message
 {
     pls_registry *r = &gossip->registry;
     pls_reader body = pls_reader_over(message->body, message->body_bytes);
-    pls_name_entry entry;
+    pls_name_item entry;
     uint64_t last = message->from;
-    while (pls_name_entry_next(&body, &entry) == PLS_OK) {
+    while (pls_name_item_next(&body, &entry) == PLS_OK) {
         uint64_t version = message->from + entry.version;
         if (version <= last || version > message->to) {
             gossip->counters.dropped_malformed++;

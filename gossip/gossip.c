@@ -116,7 +116,7 @@ void pls_gossip_destroy(pls_gossip *gossip)
         return;
     }
     pls_outbox_fini(gossip);
-    pls_registry_fini(gossip);
+    pls_registry_destroy(gossip);
     pls_sync_fini(gossip);
     pls_relays_fini(gossip);
     pls_queue_fini(&gossip->queue, &gossip->heap);

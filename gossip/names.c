@@ -40,7 +40,7 @@ static pls_err put(pls_gossip *gossip, pls_name_content *content)
     if (err != PLS_OK) {
         return err;
     }
-    pls_record_at at = pls_registry_find(r, log, content->name, content->name_bytes);
+    pls_record_at at = pls_registry_lookup(r, log, content->name, content->name_bytes);
     const pls_record *old = at != 0 ? pls_registry_record(r, at) : NULL;
     bool unique = (content->flags & PLS_WIRE_NAME_UNIQUE) != 0;
     if (old != NULL && old->flags == content->flags && old->value == content->value) {
@@ -83,7 +83,7 @@ pls_err pls_gossip_name_remove(pls_gossip *gossip, const char *name, uint32_t na
     pls_gossip_input_begin(gossip, now_ns);
     pls_registry *r = &gossip->registry;
     uint32_t log = pls_registry_log(r, gossip->self);
-    pls_record_at at = log == PLS_INDEX_NONE ? 0 : pls_registry_find(r, log, name, name_bytes);
+    pls_record_at at = log == PLS_INDEX_NONE ? 0 : pls_registry_lookup(r, log, name, name_bytes);
     if (at == 0 || (pls_registry_record(r, at)->flags & PLS_WIRE_NAME_REMOVED) != 0) {
         return pls_gossip_input_end(gossip, PLS_ENOENT);
     }
@@ -94,7 +94,7 @@ pls_err pls_gossip_name_remove(pls_gossip *gossip, const char *name, uint32_t na
     pls_err err = pls_delta_commit(gossip, log, &gone);
     gossip->counters.names_removed += err == PLS_OK;
     if (pls_mutant(PLS_MUTANT_NAMES_REVIVE) && err == PLS_OK) {
-        pls_registry_erase(gossip, pls_registry_find(r, log, name, name_bytes));
+        pls_registry_erase(gossip, pls_registry_lookup(r, log, name, name_bytes));
     }
     return pls_gossip_input_end(gossip, err);
 }

@@ -109,11 +109,11 @@ static void entries_read(pls_reader *r, pls_message *m)
     }
     pls_reader body = pls_reader_over(m->body, m->body_bytes);
     pls_list_entry listed;
-    pls_name_entry named;
+    pls_name_item named;
     pls_err err = PLS_OK;
     while (err == PLS_OK) {
         err = m->kind == PLS_WIRE_LIST ? pls_list_entry_next(&body, &listed)
-                                       : pls_name_entry_next(&body, &named);
+                                       : pls_name_item_next(&body, &named);
     }
     r->bad |= err != PLS_EEMPTY;
 }
@@ -309,12 +309,12 @@ void pls_list_entry_write(pls_writer *w, const pls_list_entry *entry)
     pls_pack_uint(w, entry->names_floor);
 }
 
-pls_err pls_name_entry_next(pls_reader *body, pls_name_entry *entry_out)
+pls_err pls_name_item_next(pls_reader *body, pls_name_item *entry_out)
 {
     if (pls_reader_left(body) == 0) {
         return PLS_EEMPTY;
     }
-    pls_name_entry e = {.version = pls_unpack_uint(body)};
+    pls_name_item e = {.version = pls_unpack_uint(body)};
     uint64_t flags = pls_unpack_uint(body);
     e.name = pls_unpack_str(body, PLS_NAME_BYTES_MAX, &e.name_bytes);
     if ((flags & PLS_WIRE_NAME_REMOVED) == 0) {
@@ -332,7 +332,7 @@ pls_err pls_name_entry_next(pls_reader *body, pls_name_entry *entry_out)
     return PLS_OK;
 }
 
-void pls_name_entry_write(pls_writer *w, const pls_name_entry *entry)
+void pls_name_item_write(pls_writer *w, const pls_name_item *entry)
 {
     pls_pack_uint(w, entry->version);
     pls_pack_uint(w, entry->flags);

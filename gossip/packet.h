@@ -64,18 +64,18 @@ PLS_MUST_USE pls_err pls_list_entry_next(pls_reader *body, pls_list_entry *entry
 void pls_list_entry_write(pls_writer *w, const pls_list_entry *entry);
 
 /* One line of a NAMES body. */
-typedef struct pls_name_entry {
+typedef struct pls_name_item {
     uint64_t version; /* counted from the delta's `from` */
     uint64_t value;
     uint64_t stamp;
     const char *name;
     uint32_t name_bytes;
     uint32_t flags;
-} pls_name_entry;
+} pls_name_item;
 
 /* Errors:  as pls_list_entry_next. */
-PLS_MUST_USE pls_err pls_name_entry_next(pls_reader *body, pls_name_entry *entry_out);
-void pls_name_entry_write(pls_writer *w, const pls_name_entry *entry);
+PLS_MUST_USE pls_err pls_name_item_next(pls_reader *body, pls_name_item *entry_out);
+void pls_name_item_write(pls_writer *w, const pls_name_item *entry);
 
 /* The 64-bit key at `position` of a WANT body. Units: `position` < len / 8. */
 uint64_t pls_want_key(const uint8_t *body, uint32_t position);

@@ -29,7 +29,7 @@ void pls_registry_init(pls_registry *registry)
     pls_queue_init(&registry->queue, PLS_RANGES_MAX);
 }
 
-void pls_registry_fini(pls_gossip *gossip)
+void pls_registry_destroy(pls_gossip *gossip)
 {
     pls_registry *r = &gossip->registry;
     for (uint32_t i = 0; i < r->logs_count; i++) {
@@ -187,8 +187,8 @@ pls_record_at pls_registry_first(const pls_registry *registry, const char *name,
     return registry->table[table_slot(registry, hash, name, name_bytes)].record;
 }
 
-pls_record_at pls_registry_find(const pls_registry *registry, uint32_t log, const char *name,
-                                uint32_t name_bytes)
+pls_record_at pls_registry_lookup(const pls_registry *registry, uint32_t log, const char *name,
+                                  uint32_t name_bytes)
 {
     pls_record_at at = pls_registry_first(registry, name, name_bytes);
     while (at != 0 && pls_registry_record(registry, at)->log != log) {
@@ -361,7 +361,7 @@ pls_err pls_registry_set(pls_gossip *gossip, uint32_t log_at, const pls_name_con
 {
     pls_registry *r = &gossip->registry;
     pls_assert(content->version > r->logs[log_at].base);
-    pls_record_at at = pls_registry_find(r, log_at, content->name, content->name_bytes);
+    pls_record_at at = pls_registry_lookup(r, log_at, content->name, content->name_bytes);
     bool fresh = at == 0;
     if (fresh && r->records_count >= gossip->config.names_max) {
         return PLS_EFULL;
@@ -481,7 +481,8 @@ static uint32_t check_log(const pls_gossip *gossip, uint32_t log_at)
         const pls_record *record = pls_registry_record(r, slot->record);
         pls_assert(record->log == log_at);
         pls_assert(record->version == log->base + slot->version);
-        pls_assert(pls_registry_find(r, log_at, record->name, record->name_bytes) == slot->record);
+        pls_assert(pls_registry_lookup(r, log_at, record->name, record->name_bytes) ==
+                   slot->record);
         pls_assert(record->version <= log->version || log->dropping);
         live += (record->flags & PLS_WIRE_NAME_REMOVED) == 0;
     }

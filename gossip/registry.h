@@ -92,7 +92,7 @@ typedef struct pls_registry {
 
 /* An empty registry, and its end. */
 void pls_registry_init(pls_registry *registry);
-void pls_registry_fini(pls_gossip *gossip);
+void pls_registry_destroy(pls_gossip *gossip);
 
 /* The record at a place. */
 pls_record *pls_registry_record(const pls_registry *registry, pls_record_at at);
@@ -102,8 +102,8 @@ pls_record_at pls_registry_first(const pls_registry *registry, const char *name,
                                  uint32_t name_bytes);
 
 /* The record of a name in one log, 0 without one. */
-pls_record_at pls_registry_find(const pls_registry *registry, uint32_t log, const char *name,
-                                uint32_t name_bytes);
+pls_record_at pls_registry_lookup(const pls_registry *registry, uint32_t log, const char *name,
+                                  uint32_t name_bytes);
 
 /* The log of a member, PLS_INDEX_NONE without one; and one made when there is none.
  * Errors:  PLS_ENOMEM. */

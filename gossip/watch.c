@@ -12,7 +12,7 @@ void pls_watch_changed(pls_gossip *gossip, uint32_t log, const pls_name_content 
 {
     pls_registry *r = &gossip->registry;
     if (r->logs[PLS_LOG_WATCHES].live_count == 0 ||
-        pls_registry_find(r, PLS_LOG_WATCHES, content->name, content->name_bytes) == 0) {
+        pls_registry_lookup(r, PLS_LOG_WATCHES, content->name, content->name_bytes) == 0) {
         return;
     }
     bool removed = (content->flags & PLS_WIRE_NAME_REMOVED) != 0;
@@ -37,7 +37,7 @@ void pls_watch_owner(pls_gossip *gossip, uint32_t log, bool visible)
             continue;
         }
         const pls_record *watch = pls_registry_record(r, watches->slots[i].record);
-        pls_record_at at = pls_registry_find(r, log, watch->name, watch->name_bytes);
+        pls_record_at at = pls_registry_lookup(r, log, watch->name, watch->name_bytes);
         if (at == 0 || (pls_registry_record(r, at)->flags & PLS_WIRE_NAME_REMOVED) != 0) {
             continue;
         }
@@ -65,7 +65,7 @@ pls_err pls_gossip_name_watch(pls_gossip *gossip, const char *name, uint32_t nam
     if (!name_is_valid(name, name_bytes)) {
         return PLS_EINVAL;
     }
-    pls_record_at at = pls_registry_find(r, log, name, name_bytes);
+    pls_record_at at = pls_registry_lookup(r, log, name, name_bytes);
     if (at != 0) {
         pls_registry_record(r, at)->value++;
         return PLS_OK;
@@ -87,7 +87,7 @@ pls_err pls_gossip_name_watch(pls_gossip *gossip, const char *name, uint32_t nam
 void pls_gossip_name_unwatch(pls_gossip *gossip, const char *name, uint32_t name_bytes)
 {
     pls_registry *r = &gossip->registry;
-    pls_record_at at = pls_registry_find(r, PLS_LOG_WATCHES, name, name_bytes);
+    pls_record_at at = pls_registry_lookup(r, PLS_LOG_WATCHES, name, name_bytes);
     if (at != 0 && --pls_registry_record(r, at)->value == 0) {
         pls_registry_erase(gossip, at);
     }

@@ -190,7 +190,9 @@ def fuzz(log: Log) -> Count:
         corpus.mkdir(parents=True, exist_ok=True)
         seconds = max(1, 20 // len(targets))
         options = [f"-max_total_time={seconds}", "-timeout=5", f"-artifact_prefix={corpus}-"]
-        bad += log.run([str(target), *options, str(corpus)]) != 0
+        committed = ROOT / "tests" / "fuzz" / "corpus" / target.name.removeprefix("fuzz_")
+        folders = [str(corpus), *([str(committed)] if committed.is_dir() else [])]
+        bad += log.run([str(target), *options, *folders]) != 0
     return Count(len(targets) - bad, bad)
 
 

@@ -50,7 +50,6 @@ static uint64_t data_read(const pls_control_packet *packet)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-    static volatile uint64_t sink;
     pls_control_packet packet;
     if (len == 0) {
         return 0;
@@ -60,8 +59,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (pls_control_decode(bytes + 1, len - 1, end, fd_count, &packet) != PLS_OK) {
         return 0;
     }
-    sink += bytes_sum(packet.name, packet.name_bytes) + bytes_sum(packet.text, packet.text_bytes) +
-            bytes_sum(packet.data, packet.data_bytes) + data_read(&packet);
+    uint64_t sum = bytes_sum(packet.name, packet.name_bytes) +
+                   bytes_sum(packet.text, packet.text_bytes) +
+                   bytes_sum(packet.data, packet.data_bytes) + data_read(&packet);
+    __asm__ volatile("" : : "r"(sum)); /* every byte is really read */
     /* What was accepted can be written again, byte for byte. */
     uint8_t *again = malloc(PLS_CONTROL_PACKET_BYTES_MAX);
     if (again != NULL && pls_control_encode(&packet, again) != len - 1) {

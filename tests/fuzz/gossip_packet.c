@@ -25,12 +25,12 @@ static uint64_t body_walk(const pls_message *m)
     uint64_t sum = bytes_sum(m->body, m->body_bytes);
     pls_reader r = pls_reader_over(m->body, m->body_bytes);
     pls_list_entry listed;
-    pls_name_entry named;
+    pls_name_item named;
     while (m->kind == PLS_WIRE_LIST && pls_list_entry_next(&r, &listed) == PLS_OK) {
         sum += listed.incarnation;
     }
     while ((m->kind == PLS_WIRE_NAMES || m->kind == PLS_WIRE_SUFFIX) &&
-           pls_name_entry_next(&r, &named) == PLS_OK) {
+           pls_name_item_next(&r, &named) == PLS_OK) {
         sum += bytes_sum(named.name, named.name_bytes);
     }
     for (uint32_t i = 0; m->kind == PLS_WIRE_WANT && i < m->body_bytes / sizeof(uint64_t); i++) {

@@ -122,13 +122,13 @@ START_TEST(test_names_max_is_a_bound)
 END_TEST
 
 /* A delta of node 1's log, as node 0 hears it from node 2. */
-static void tell(rig *r, uint64_t floor, uint64_t from, uint64_t to, const pls_name_entry *entries,
+static void tell(rig *r, uint64_t floor, uint64_t from, uint64_t to, const pls_name_item *entries,
                  uint32_t count)
 {
     uint8_t body[512];
     pls_writer w = pls_writer_into(body, sizeof body);
     for (uint32_t i = 0; i < count; i++) {
-        pls_name_entry_write(&w, &entries[i]);
+        pls_name_item_write(&w, &entries[i]);
     }
     pls_message m = {.kind = PLS_WIRE_NAMES,
                      .key = rig_key(r, 1),
@@ -140,21 +140,21 @@ static void tell(rig *r, uint64_t floor, uint64_t from, uint64_t to, const pls_n
     rig_say(r, 2, 0, &m);
 }
 
-static pls_name_entry entry_of(const char *name, uint64_t step, uint64_t value, uint32_t flags)
+static pls_name_item entry_of(const char *name, uint64_t step, uint64_t value, uint32_t flags)
 {
-    return (pls_name_entry){.version = step,
-                            .value = value,
-                            .stamp = 1,
-                            .name = name,
-                            .name_bytes = (uint32_t)strlen(name),
-                            .flags = flags};
+    return (pls_name_item){.version = step,
+                           .value = value,
+                           .stamp = 1,
+                           .name = name,
+                           .name_bytes = (uint32_t)strlen(name),
+                           .flags = flags};
 }
 
 START_TEST(test_delta_with_a_gap_is_not_applied_but_pulled)
 {
     rig *r = rig_create();
     rig_warm(r, 3);
-    pls_name_entry e = entry_of("a", 1, 5, 0);
+    pls_name_item e = entry_of("a", 1, 5, 0);
     tell(r, 0, 4, 5, &e, 1);
     ck_assert_uint_eq(version(r, 0, 1), 0);
     ck_assert_uint_eq(rig_counters(r, 0).names_gaps, 1);
@@ -172,8 +172,8 @@ START_TEST(test_delta_that_overlaps_applies_what_is_new)
     rig *r = rig_create();
     pls_name_hit hit;
     rig_warm(r, 3);
-    pls_name_entry first[] = {entry_of("a", 1, 1, 0), entry_of("b", 2, 2, 0)};
-    pls_name_entry second[] = {entry_of("b", 1, 99, 0), entry_of("c", 2, 3, 0)};
+    pls_name_item first[] = {entry_of("a", 1, 1, 0), entry_of("b", 2, 2, 0)};
+    pls_name_item second[] = {entry_of("b", 1, 99, 0), entry_of("c", 2, 3, 0)};
     tell(r, 0, 0, 2, first, 2);
     tell(r, 0, 1, 3, second, 2);
     ck_assert_uint_eq(version(r, 0, 1), 3);
@@ -189,11 +189,11 @@ START_TEST(test_delta_whose_entries_do_not_rise_is_cut_there)
     rig *r = rig_create();
     pls_name_hit hit;
     rig_warm(r, 3);
-    pls_name_entry bad[] = {entry_of("a", 2, 1, 0), entry_of("b", 2, 2, 0)};
+    pls_name_item bad[] = {entry_of("a", 2, 1, 0), entry_of("b", 2, 2, 0)};
     tell(r, 0, 0, 4, bad, 2);
     ck_assert_uint_eq(version(r, 0, 1), 2);
     ck_assert_uint_eq(rig_find(r, 0, "b", &hit), 0);
-    pls_name_entry beyond = entry_of("c", 9, 1, 0);
+    pls_name_item beyond = entry_of("c", 9, 1, 0);
     tell(r, 0, 2, 4, &beyond, 1);
     ck_assert_uint_eq(rig_find(r, 0, "c", &hit), 0);
     rig_destroy(r);
@@ -235,7 +235,7 @@ START_TEST(test_cut_delta_carries_what_it_reaches)
         uint64_t to = 200;
         pls_message message;
         pls_packet packet;
-        pls_name_entry entry;
+        pls_name_item entry;
         pls_packet_head_write(&w, 1, 2);
         ck_assert(pls_delta_write(r->nodes[0], &w, r->members[0], from, &to));
         ck_assert_int_eq(pls_packet_open(bytes, pls_writer_len(&w), &packet), PLS_OK);
@@ -244,7 +244,7 @@ START_TEST(test_cut_delta_carries_what_it_reaches)
         ck_assert_uint_eq(message.to, to);
         pls_reader body = pls_reader_over(message.body, message.body_bytes);
         uint64_t last = from;
-        while (pls_name_entry_next(&body, &entry) == PLS_OK) {
+        while (pls_name_item_next(&body, &entry) == PLS_OK) {
             ck_assert_uint_eq(from + entry.version, ++last);
         }
         ck_assert_uint_eq(last, to);
@@ -342,15 +342,15 @@ START_TEST(test_copy_older_than_the_floor_is_cleared_and_filled_again)
     rig *r = rig_create();
     pls_name_hit hit;
     rig_warm(r, 3);
-    pls_name_entry old[] = {entry_of("gone", 1, 1, 0), entry_of("kept", 2, 2, 0)};
+    pls_name_item old[] = {entry_of("gone", 1, 1, 0), entry_of("kept", 2, 2, 0)};
     tell(r, 0, 0, 2, old, 2);
     ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 1);
     /* Removed at 3, and that tombstone went at floor 4: only a whole copy tells. */
-    pls_name_entry later = entry_of("new", 2, 3, 0);
+    pls_name_item later = entry_of("new", 2, 3, 0);
     tell(r, 4, 3, 5, &later, 1);
     ck_assert_uint_eq(version(r, 0, 1), 2);
     ck_assert_uint_eq(rig_counters(r, 0).names_gaps, 1);
-    pls_name_entry whole[] = {entry_of("kept", 2, 2, 0), entry_of("new", 5, 3, 0)};
+    pls_name_item whole[] = {entry_of("kept", 2, 2, 0), entry_of("new", 5, 3, 0)};
     tell(r, 4, 0, 5, whole, 2);
     ck_assert_uint_eq(version(r, 0, 1), 5);
     ck_assert_uint_eq(rig_counters(r, 0).names_resets, 1);
@@ -367,20 +367,20 @@ START_TEST(test_copy_in_the_making_takes_nothing_from_an_older_floor)
     pls_name_hit hit;
     rig_warm(r, 3);
     /* "gone" was written at 2 and removed at 4; floor 6 has swept that. The copy stands at 1. */
-    pls_name_entry first = entry_of("kept", 1, 1, 0);
+    pls_name_item first = entry_of("kept", 1, 1, 0);
     tell(r, 6, 0, 1, &first, 1);
     ck_assert_uint_eq(version(r, 0, 1), 1);
-    pls_name_entry old[] = {entry_of("gone", 1, 2, 0), entry_of("other", 2, 3, 0)};
+    pls_name_item old[] = {entry_of("gone", 1, 2, 0), entry_of("other", 2, 3, 0)};
     tell(r, 0, 1, 3, old, 2);
     ck_assert_uint_eq(version(r, 0, 1), 1);
     ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 0);
-    pls_name_entry rest = entry_of("new", 6, 4, 0);
+    pls_name_item rest = entry_of("new", 6, 4, 0);
     tell(r, 6, 1, 7, &rest, 1);
     ck_assert_uint_eq(version(r, 0, 1), 7);
     ck_assert_uint_eq(rig_find(r, 0, "gone", &hit), 0);
     ck_assert_uint_eq(rig_find(r, 0, "new", &hit), 1);
     /* A whole copy does not mind what others have swept. */
-    pls_name_entry later = entry_of("later", 1, 5, 0);
+    pls_name_item later = entry_of("later", 1, 5, 0);
     tell(r, 0, 7, 8, &later, 1);
     ck_assert_uint_eq(version(r, 0, 1), 8);
     rig_destroy(r);

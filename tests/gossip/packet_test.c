@@ -50,13 +50,13 @@ static uint32_t body_for(uint32_t kind, uint8_t *body)
         pls_list_entry entry = {5, 6, 7, 8, PLS_WIRE_STATE_LEFT};
         pls_list_entry_write(&w, &entry);
     } else {
-        pls_name_entry entry = {.version = 3,
-                                .value = 4,
-                                .stamp = 5,
-                                .name = "n",
-                                .name_bytes = 1,
-                                .flags = PLS_WIRE_NAME_UNIQUE};
-        pls_name_entry_write(&w, &entry);
+        pls_name_item entry = {.version = 3,
+                               .value = 4,
+                               .stamp = 5,
+                               .name = "n",
+                               .name_bytes = 1,
+                               .flags = PLS_WIRE_NAME_UNIQUE};
+        pls_name_item_write(&w, &entry);
     }
     return (uint32_t)pls_writer_len(&w);
 }
