@@ -920,6 +920,7 @@ def test_a_bundle_that_cannot_be_opened_leaves_no_half_made_class():
                 known = "sys.modules['__main__'].known.get('trap', True)"
                 return exec, (f"import sys\\nif {known}: raise OSError('trapped')",)
         Fragile.trap = Trap()
+        peer(None, "import gc; gc.disable()")  # a half-made class must not vanish by chance
         for _ in range(2):
             try:
                 peer(Fragile)
