@@ -39,7 +39,7 @@ def argv():
         and "sitecustomize" not in sys.modules
         and "usercustomize" not in sys.modules
     )
-    flags = subprocess._args_from_interpreter_flags()
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     if plain and "-S" not in flags:
         flags.append("-S")
     hack = ["distutils"] if "DistutilsMetaFinder" in names else []
@@ -60,7 +60,7 @@ def _prctl(option, argument):
     """prctl(2) without the cost of importing ctypes."""
     import _ctypes
 
-    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
     return _ctypes.call_function(address, (option, argument, 0, 0, 0))
 
 
@@ -173,7 +173,7 @@ def main():
     name, node, path = _settings()
     sys.path[:] = path or sys.path[1:]
     if "distutils" in sys.argv[1:] and sys.flags.no_site:
-        import _distutils_hack
+        import _distutils_hack  # type: ignore[import-untyped]
 
         _distutils_hack.add_shim()
     _site_builtins()
@@ -191,7 +191,7 @@ def main():
     gc.enable()
     fields, control = work
     # Lines reach the node when they are printed, though its end is a pipe.
-    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return worker.main(control, _worker_info(fields, name, setup))
 
 
