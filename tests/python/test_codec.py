@@ -217,6 +217,46 @@ def test_numbers_are_msgpack():
     assert harness.decode(msgpack.packb(1.5, use_single_float=True), b"") == 1.5
 
 
+# Bytes that older processes and programs in C may hold: a change here is a new format.
+FORMAT = [
+    ((1, [-1, None, True]), "c9 00000006 01 92 01 93 ff c0 c3"),
+    ({"a": 1.5}, "81 a1 61 cb 3ff8000000000000"),
+    (b"ab", "c4 02 6162"),
+    (bytearray(b"ab"), "c7 02 06 6162"),
+    (2**64, "c7 09 04 000000000000000001"),
+    (1j, "c7 10 05 0000000000000000 000000000000f03f"),
+    ({5}, "c9 00000002 02 91 05"),
+    (frozenset(), "c9 00000001 03 90"),
+    ("\ud800", "c7 03 08 eda080"),
+    (range(1, 2), "c9 00000003 09 01 02 01"),
+    (slice(None, 3), "c9 00000003 0a c0 03 c0"),
+    (..., "c7 00 0b"),
+    (datetime.date(2024, 2, 29), "c7 04 0d e807 02 1d"),
+    (
+        datetime.datetime(2024, 2, 29, 1, 2, 3, 4, fold=1),
+        "c9 0000000d 0c e807 02 1d 01 02 03 01 04000000 c0",
+    ),
+    (
+        datetime.time(1, 2, tzinfo=UTC),
+        "c9 0000001b 0e 01 02 00 00 00000000 c9 0000000d 10 000000000000000000000000 c0",
+    ),
+    (datetime.timedelta(-1, 2, 3), "c7 0c 0f ffffffff 02000000 03000000"),
+    (memoryview(b"ab"), "c9 0000000e 07 42 01 0200000000000000 c4 02 6162"),
+    (bytes(3000), "c7 0d 14 00 00000000 b80b000000000000"),
+    (bytearray(3000), "c7 0d 14 01 00000000 b80b000000000000"),
+    ("a" * 3000, "c7 0d 14 02 00000000 b80b000000000000"),
+]
+
+
+@pytest.mark.parametrize("value, bytes_in_hex", FORMAT, ids=lambda one: repr(one)[:30])
+def test_the_format_does_not_change(value, bytes_in_hex):
+    assert harness.encode(value)[0].hex() == bytes_in_hex.replace(" ", "")
+
+
+def test_the_format_of_a_call_does_not_change():
+    assert harness.encode_call(1, k="x")[0].hex() == "0101ce00000002a16b01a178"
+
+
 # Without NaN, which is not equal to itself inside of sets.
 scalars = (
     st.none()
