@@ -62,10 +62,12 @@ void pulsing_target_release(pulsing_target *target)
 {
     pls_assert(target->references > 0);
     target->references--;
-    /* One that moved, died or has messages under way is remembered: a later ref must know it. */
-    if (target->references > 0 || target->state != PLS_TARGET_UP || target->in_flight > 0 ||
-        target->retained.count > 0 || pls_actor_id_slot(target->id) != target->slot ||
-        pls_actor_id_epoch(target->id) != target->epoch) {
+    /* One that moved or has messages under way is remembered: a later ref must know it. */
+    bool moved = pls_actor_id_slot(target->id) != target->slot ||
+                 pls_actor_id_epoch(target->id) != target->epoch ||
+                 target->state == PLS_TARGET_MOVING;
+    bool busy = target->in_flight > 0 || target->retained.count > 0;
+    if (target->references > 0 || (target->state != PLS_TARGET_DEAD && (moved || busy))) {
         return;
     }
     pulsing *p = target->p;

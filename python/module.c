@@ -6,6 +6,8 @@
 #include "node/launch.h"
 #include "node/attach.h"
 
+#include <string.h>
+
 static const char *const core_error_names[CORE_ERROR_COUNT] = {
     "ActorDied",  "ActorError",    "ActorFailed", "ActorNotFound", "AskCancelled", "AskTimeout",
     "CodecError", "DeadlockError", "MailboxFull", "PulsingError",  "StreamClosed", "SystemClosed",
@@ -77,49 +79,79 @@ static PyObject *trouble_raise(PyObject *module, pls_err err, const char *troubl
     return NULL;
 }
 
-/* launch(program, workers, template_argv, sys_path, env, info, name, listen, memory, plain)
- * -> (control_fd, pid, pidfd) */
-static PyObject *core_launch(PyObject *module, PyObject *args)
+/* The options of a node as launch() and node_become() take them: (program, workers, template_argv,
+ * sys_path, env, info, name, listen, memory, plain). The strings are borrowed from `args`. */
+typedef struct node_arguments {
+    pls_node_options options;
+    const char **strings[3];
+} node_arguments;
+
+static void arguments_free(node_arguments *arguments)
 {
-    pls_node_options options = {0};
+    for (int i = 0; i < 3; i++) {
+        PyMem_Free(arguments->strings[i]);
+    }
+}
+
+static int arguments_read(PyObject *args, node_arguments *arguments)
+{
+    pls_node_options *options = &arguments->options;
     PyObject *lists[3] = {NULL, NULL, NULL};
-    const char **strings[3] = {NULL, NULL, NULL};
     Py_ssize_t info_bytes = 0;
     unsigned long long memory = 0;
     int plain = 0;
-    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
-    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp", &options.program, &options.workers_max, &lists[0],
-                          &lists[1], &lists[2], (const char **)&options.worker_info, &info_bytes,
-                          &options.name, &options.listen, &memory, &plain)) {
-        return NULL;
-    }
-    pls_node_launched launched = {-1, 0, -1};
-    pls_err err = PLS_OK;
-    int failed = 0;
-    for (int i = 0; i < 3 && failed == 0; i++) {
-        failed = strings_of(lists[i], &strings[i]);
-    }
-    if (failed == 0) {
-        options.template_argv = strings[0];
-        options.python_path = strings[1];
-        options.env = strings[2];
-        options.worker_info_bytes = (size_t)info_bytes;
-        options.memory_budget_bytes = memory;
-        options.output_plain = plain != 0;
-        Py_BEGIN_ALLOW_THREADS
-        err = pls_node_launch(&options, &launched, trouble);
-        Py_END_ALLOW_THREADS
+    memset(arguments, 0, sizeof *arguments);
+    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp", &options->program, &options->workers_max, &lists[0],
+                          &lists[1], &lists[2], (const char **)&options->worker_info, &info_bytes,
+                          &options->name, &options->listen, &memory, &plain)) {
+        return -1;
     }
     for (int i = 0; i < 3; i++) {
-        PyMem_Free(strings[i]);
+        if (strings_of(lists[i], &arguments->strings[i]) < 0) {
+            arguments_free(arguments);
+            return -1;
+        }
     }
-    if (failed != 0) {
+    options->template_argv = arguments->strings[0];
+    options->python_path = arguments->strings[1];
+    options->env = arguments->strings[2];
+    options->worker_info_bytes = (size_t)info_bytes;
+    options->memory_budget_bytes = memory;
+    options->output_plain = plain != 0;
+    return 0;
+}
+
+/* launch(...) -> (control_fd, pid, pidfd) */
+static PyObject *core_launch(PyObject *module, PyObject *args)
+{
+    node_arguments arguments;
+    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
+    pls_node_launched launched = {-1, 0, -1};
+    if (arguments_read(args, &arguments) < 0) {
         return NULL;
     }
+    pls_err err = PLS_OK;
+    Py_BEGIN_ALLOW_THREADS
+    err = pls_node_launch(&arguments.options, &launched, trouble);
+    Py_END_ALLOW_THREADS
+    arguments_free(&arguments);
     if (err != PLS_OK) {
         return trouble_raise(module, err, trouble);
     }
     return Py_BuildValue("(iIi)", launched.control_fd, (unsigned)launched.pid, launched.pidfd);
+}
+
+/* node_become(...): this process becomes the node; returns only by an exception. */
+static PyObject *core_node_become(PyObject *module, PyObject *args)
+{
+    node_arguments arguments;
+    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
+    if (arguments_read(args, &arguments) < 0) {
+        return NULL;
+    }
+    pls_err err = pls_node_become(&arguments.options, trouble);
+    arguments_free(&arguments);
+    return trouble_raise(module, err, trouble);
 }
 
 /* node_wait(pid, pidfd, timeout_ms) -> whether it has ended; then the pidfd is closed. */
@@ -259,6 +291,7 @@ static PyObject *core_decode(PyObject *module, PyObject *args)
 
 static PyMethodDef module_methods[] = {
     {"launch", core_launch, METH_VARARGS, "Start an embedded node; (control_fd, pid, pidfd)."},
+    {"node_become", core_node_become, METH_VARARGS, "Become a node in the foreground."},
     {"node_wait", core_node_wait, METH_VARARGS, "node_wait(pid, pidfd, timeout_ms)"},
     {"connect", core_connect, METH_O, "connect(name or path): a control socket of a running node."},
     {"current", core_current, METH_NOARGS, "The message that the running task handles, or None."},

@@ -30,11 +30,20 @@ def node_program() -> str:
 
 def launch_node(config: SystemConfig, listen: str | None = None) -> tuple[int, int, int]:
     """Starts an embedded node: (control descriptor, pid, pidfd)."""
+    return _core.launch(*_node_arguments(config, listen))
+
+
+def become_node(config: SystemConfig) -> None:
+    """Replaces this process by a node in the foreground; returns only by an exception."""
+    _core.node_become(*_node_arguments(config, None))
+
+
+def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
     from . import _template
 
     workers = usable_cpus() if config.workers is None else config.workers
     info = _core.encode({"setup": config.worker_setup, "stop_timeout": config.stop_timeout})
-    return _core.launch(
+    return (
         node_program(),
         workers,
         _template.argv() if workers else None,
