@@ -57,6 +57,7 @@ PLATFORM_FILES: dict[str, set[str]] = {
         "node/process/loop.c",
         "node/process/main.c",
         "node/process/output.c",
+        "node/wait.c",
         "python/wait.c",
     },
 }
