@@ -45,7 +45,9 @@ def source_files(packages_too: bool) -> list[tuple[Path, str]]:
             parts = path.relative_to(root).with_suffix("").parts
             if parts[-1] == "__init__" and len(parts) > 1:
                 parts = parts[:-1]
-            found.setdefault(path, ".".join(parts))
+            # Pulsing's own would make a new corpus, and a new model, with every build of the tree.
+            if parts[0] != "pulsing":
+                found.setdefault(path, ".".join(parts))
     return sorted(found.items())
 
 
