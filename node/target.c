@@ -296,23 +296,33 @@ static void death_retell(pulsing_target *target, const char *text)
     }
 }
 
+/* The next target in a bucket that a death concerns. Ending one may free others, so the bucket is
+ * searched anew each time; what was dealt with is no more UP. */
+static pulsing_target *bereaved(pulsing_target *first, uint32_t slot, uint32_t epoch, bool dying)
+{
+    for (pulsing_target *target = first; target != NULL; target = target->next) {
+        if (target->slot == slot && target->epoch == epoch && target->state == PLS_TARGET_UP &&
+            !(target->restartable && dying)) {
+            return target;
+        }
+    }
+    return NULL;
+}
+
 void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying)
 {
     for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
-        pulsing_target *next = NULL;
-        for (pulsing_target *target = p->targets[i]; target != NULL; target = next) {
-            next = target->next;
-            if (target->slot != slot || target->epoch != epoch) {
-                continue;
-            }
-            if (target->state != PLS_TARGET_UP) {
+        pulsing_target *target = p->targets[i];
+        for (; target != NULL; target = target->next) {
+            if (target->slot == slot && target->epoch == epoch) {
                 death_retell(target, text);
-                continue;
             }
-            if (!target->restartable) {
-                target_fail(p, target, PULSING_DIED, text);
-            } else if (!dying) {
+        }
+        while ((target = bereaved(p->targets[i], slot, epoch, dying)) != NULL) {
+            if (target->restartable) {
                 target_wait_for_rebuild(p, target);
+            } else {
+                target_fail(p, target, PULSING_DIED, text);
             }
         }
     }
