@@ -17,6 +17,7 @@ from . import _core
 from ._blocking import BlockingSystem, connect
 from ._config import SystemConfig
 from ._errors import PulsingError
+from ._message import StreamMessage
 from ._system import become_node, ref_of_entry
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
@@ -160,8 +161,8 @@ def call(node: str, actor: str, method: str, args: tuple[str, ...], timeout: flo
             endpoint = endpoint.options(timeout=timeout)
         try:
             result = endpoint(*values)
-            if isinstance(result, _core.StreamReader):
-                for item in result:
+            if isinstance(result, StreamMessage):
+                for item in result.stream_reader():
                     click.echo(_printable(item))
             else:
                 click.echo(_printable(result))

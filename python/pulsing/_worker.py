@@ -40,11 +40,12 @@ class _Selector(selectors.EpollSelector):
         elif timeout > 0:
             timeout = math.ceil(timeout * 1e3) * 1e-3
         ready = []
-        for fd, event in self._selector.poll(timeout, max(len(self._fd_to_key), 1)):  # type: ignore[attr-defined]
+        poll, keys = self._selector.poll, self._fd_to_key  # type: ignore[attr-defined]
+        for fd, event in poll(timeout, max(len(keys), 1)):
             if fd == self._event_fd:
                 self._runtime.after_sleep()
                 continue
-            key = self._fd_to_key.get(fd)  # type: ignore[attr-defined]
+            key = keys.get(fd)
             if key is not None:
                 mask = (event & ~select.EPOLLIN and selectors.EVENT_WRITE) | (
                     event & ~select.EPOLLOUT and selectors.EVENT_READ
