@@ -127,7 +127,7 @@ struct stage {
 /* Runs an operation in every mode, killing after 0, 1, 2 ... units until it is complete, and prints
  * how many kill points that were. An instruction in a loop is a kill point in the first
  * STAGE_VISITS_MAX rounds of the loop; how many points that leaves out is printed too. */
-#define STAGE_VISITS_MAX 12
+#define STAGE_VISITS_MAX 6
 
 void stage_exhaust(const stage_op *op);
 

@@ -33,6 +33,7 @@ bool step_waived(void)
 
 #define BREAKPOINT 0xcc
 #define RIP_OFFSET offsetof(struct user_regs_struct, rip)
+#define STEP_HIT_COST 4
 #define RSP_OFFSET offsetof(struct user_regs_struct, rsp)
 
 __attribute__((noinline, noclone)) void step_pause(void)
@@ -118,18 +119,32 @@ void step_take(step_child *child, uint64_t units)
     }
 }
 
+static void comings_count(step_trace *trace)
+{
+    uint64_t start = (uint64_t)(uintptr_t)__executable_start;
+    uint32_t *counts = calloc((uint64_t)(uintptr_t)etext - start, sizeof *counts);
+    ck_assert_ptr_ne(counts, NULL);
+    for (uint64_t i = 0; i <= trace->count; i++) {
+        trace->comings[i] = ++counts[trace->places[i] - start];
+    }
+    free(counts);
+}
+
 void step_record(step_child *child, step_trace *trace)
 {
     trace->count = 0;
     for (;;) {
         if (trace->count >= trace->capacity) {
             trace->capacity = trace->capacity * 2 + 1024;
-            trace->places = realloc(trace->places, (trace->capacity + 1) * sizeof *trace->places);
+            trace->places = realloc(trace->places, trace->capacity * sizeof *trace->places);
+            trace->comings = realloc(trace->comings, trace->capacity * sizeof *trace->comings);
             ck_assert_ptr_ne(trace->places, NULL);
+            ck_assert_ptr_ne(trace->comings, NULL);
         }
         trace->places[trace->count] = register_get(child, RIP_OFFSET);
         if (child->over || child->trouble != 0) {
             trace->foreign = child->foreign;
+            comings_count(trace);
             return;
         }
         step_take(child, 1);
@@ -137,31 +152,39 @@ void step_record(step_child *child, step_trace *trace)
     }
 }
 
-/* The last point up to `units` whose place comes only once; 0 if there is none. */
+/* Where to run to before stepping the rest: a breakpoint costs a few steps each time it is hit. */
 static uint64_t landmark_before(const step_trace *trace, uint64_t units)
 {
-    for (uint64_t at = units; at > 0; at--) {
-        uint64_t times = 0;
-        for (uint64_t i = 0; i <= trace->count && times < 2; i++) {
-            times += trace->places[i] == trace->places[at];
-        }
-        if (times == 1) {
-            return at;
+    uint64_t best = 0;
+    uint64_t best_cost = units;
+    for (uint64_t at = units; at > 0 && units - at < best_cost; at--) {
+        uint64_t cost = units - at + STEP_HIT_COST * trace->comings[at];
+        if (cost < best_cost) {
+            best = at;
+            best_cost = cost;
         }
     }
-    return 0;
+    return best;
 }
 
 void step_to(step_child *child, const step_trace *trace, uint64_t units)
 {
     uint64_t landmark = landmark_before(trace, units);
+    uint64_t place = trace->places[landmark];
+    uint32_t comings = place == trace->places[0];
     ck_assert_uint_eq(register_get(child, RIP_OFFSET), trace->places[0]);
-    if (landmark > 0) {
-        ck_assert_msg(run_to(child, trace->places[landmark]), "it did not get to unit %llu",
-                      (unsigned long long)landmark);
-        child->units = landmark;
-        child->over = landmark == trace->count;
+    while (comings < trace->comings[landmark]) {
+        if (register_get(child, RIP_OFFSET) == place) {
+            step_take(child, 1);
+        }
+        if (register_get(child, RIP_OFFSET) != place) {
+            ck_assert_msg(run_to(child, place), "it did not get to unit %llu",
+                          (unsigned long long)landmark);
+        }
+        comings++;
     }
+    child->units = landmark;
+    child->over = landmark == trace->count;
     while (child->units < units && child->trouble == 0) {
         step_take(child, 1);
         ck_assert_uint_eq(register_get(child, RIP_OFFSET), trace->places[child->units]);
@@ -208,16 +231,13 @@ void step_run(step_child *child)
 
 uint64_t step_visits(const step_trace *trace, uint64_t units)
 {
-    uint64_t visits = 0;
-    for (uint64_t i = 1; i <= units; i++) {
-        visits += trace->places[i - 1] == trace->places[units - 1];
-    }
-    return visits;
+    return units == 0 ? 1 : trace->comings[units - 1];
 }
 
 void step_trace_fini(step_trace *trace)
 {
     free(trace->places);
+    free(trace->comings);
     memset(trace, 0, sizeof *trace);
 }
 

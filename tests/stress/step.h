@@ -44,11 +44,12 @@ void step_run(step_child *child);
 void step_take(step_child *child, uint64_t units);
 
 /* The places that a child went through: where its next instruction was after 0, 1, 2 ... units. It
- * is the same for every child that does the same thing, so a later one can be run straight to an
- * address that comes only once and be stepped from there. */
+ * is the same for every child that does the same thing, so a later one can be run straight to the
+ * n-th coming of an address and be stepped from there. */
 typedef struct step_trace {
     uint64_t *places;
-    uint64_t count; /* of units; places has one more */
+    uint32_t *comings; /* how often that place had come by then, this time included */
+    uint64_t count;    /* of units; places has one more */
     uint64_t foreign;
     uint64_t capacity;
 } step_trace;

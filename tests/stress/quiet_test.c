@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One quiet producer. A busy crowd hides every lost wake-up, because the next message rings again;
+ * here the consumer really goes to sleep, and the next letter comes just then. STRESS_QUIET_S
+ * says for how many seconds each test goes on. */
+#include "tests/stress/crowd.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#define DEFAULT_S 6
+#define SLEEPS_MIN_PER_S 50
+#define TIMEOUT_S 600
+
+static const crowd_manner small = {
+    .ring_bytes = 4096, .len_max = 40, .burst_max = 3, .quiet = true};
+/* Long letters keep the store of tail waiting in the producer's processor, which is what the fence
+ * is for. */
+static const crowd_manner large = {
+    .ring_bytes = 65536, .len_max = 3000, .burst_max = 3, .quiet = true};
+
+static double duration_ms(void)
+{
+    const char *given = getenv("STRESS_QUIET_S");
+    return (given != NULL ? strtod(given, NULL) : DEFAULT_S) * 1e3;
+}
+
+static uint64_t seed_choose(void)
+{
+    const char *given = getenv("STRESS_SEED");
+    return given != NULL ? strtoull(given, NULL, 0) : 1;
+}
+
+static void sound_and_asleep(const crowd *c, const char *name, double ms)
+{
+    ck_assert(crowd_is_sound(c, name));
+    ck_assert_uint_gt(atomic_load(&c->score->sleeps), (uint64_t)(SLEEPS_MIN_PER_S * ms / 1e3));
+}
+
+/* Until the time is over or a lost wake-up has been seen. */
+static bool goes_on(const crowd *c, double end_ms)
+{
+    return crowd_now_ms() < end_ms && atomic_load(&c->score->found_work) == 0;
+}
+
+START_TEST(test_a_quiet_pair_never_loses_a_wake_up)
+{
+    static crowd c;
+    double ms = duration_ms();
+    crowd_open(&c, _i == 0 ? &small : &large, 1, seed_choose());
+    for (double end_ms = crowd_now_ms() + ms; goes_on(&c, end_ms);) {
+        crowd_pause_us(20000);
+    }
+    crowd_close(&c);
+    sound_and_asleep(&c, _i == 0 ? "quiet, short letters" : "quiet, long letters", ms);
+}
+END_TEST
+
+START_TEST(test_a_quiet_producer_killed_anywhere_leaves_no_letter_behind)
+{
+    static crowd c;
+    pls_rng rng;
+    double ms = duration_ms();
+    crowd_open(&c, &small, 1, seed_choose() + 1);
+    pls_rng_init(&rng, c.seed);
+    for (double end_ms = crowd_now_ms() + ms; goes_on(&c, end_ms);) {
+        crowd_pause_us(pls_rng_below(&rng, 2000));
+        crowd_kill(&c, 0);
+    }
+    crowd_close(&c);
+    ck_assert_uint_gt(c.kills, (uint64_t)(ms / 1e3 * 20));
+    ck_assert(crowd_is_sound(&c, "quiet, killed"));
+}
+END_TEST
+
+START_TEST(test_processes_that_stand_still_lose_and_break_nothing)
+{
+    static crowd c;
+    pls_rng rng;
+    double ms = duration_ms();
+    uint64_t freezes = 0;
+    crowd_open(&c, &small, 1, seed_choose() + 2);
+    pls_rng_init(&rng, c.seed);
+    for (double end_ms = crowd_now_ms() + ms; goes_on(&c, end_ms); freezes++) {
+        crowd_pause_us(pls_rng_below(&rng, 2000));
+        pid_t pid = pls_rng_below(&rng, 4) == 0 ? c.consumer : c.pids[0];
+        crowd_freeze(&c, pid, pls_rng_below(&rng, 4000));
+    }
+    crowd_close(&c);
+    ck_assert_uint_gt(freezes, (uint64_t)(ms / 1e3 * 20));
+    ck_assert(crowd_is_sound(&c, "quiet, stopped and continued"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("stress.quiet");
+    TCase *tests = tcase_create("wake");
+    tcase_set_timeout(tests, TIMEOUT_S);
+    tcase_add_loop_test(tests, test_a_quiet_pair_never_loses_a_wake_up, 0, 2);
+    tcase_add_test(tests, test_a_quiet_producer_killed_anywhere_leaves_no_letter_behind);
+    tcase_add_test(tests, test_processes_that_stand_still_lose_and_break_nothing);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
