@@ -39,7 +39,9 @@ def _attached(node: str) -> Iterator[BlockingSystem]:
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> str:
     """Columns as wide as their widest cell, numbers to the right."""
     cells = [[column.upper() for column in columns]]
-    cells += [["-" if row[column] is None else str(row[column]) for column in columns] for row in rows]
+    cells += [
+        ["-" if row[column] is None else str(row[column]) for column in columns] for row in rows
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     right = [all(isinstance(row[column], int) for row in rows) and bool(rows) for column in columns]
     return "\n".join(

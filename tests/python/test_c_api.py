@@ -12,6 +12,7 @@ import signal
 import subprocess
 
 import pytest
+
 from pulsing.actor import ActorDied, CodecError, SystemConfig, as_actor, create_actor_system
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
