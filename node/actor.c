@@ -56,6 +56,7 @@ pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
         p->actor_count++;
         counts_publish(p);
     }
+    pls_watch_actor_open(p, actor);
     *actor_out = actor;
     return PLS_OK;
 }
@@ -83,6 +84,12 @@ uint32_t pulsing_actor_count(const pulsing *p)
 void pls_dead_letter(pulsing *p, pulsing_status reason)
 {
     p->dead_letters[(uint32_t)reason % 16]++;
+    pls_watch_dropped(p, reason);
+}
+
+void pls_actor_raised(pulsing *p, const pulsing_origin *origin)
+{
+    pls_watch_raised(p, actor_find(p, origin->actor_id), origin);
 }
 
 uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason)
@@ -120,6 +127,9 @@ static void owe(pulsing *p, pulsing_actor *actor, const pls_arrival *from)
 static void refuse(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
                    const pulsing_origin *origin, pulsing_status status, const char *text)
 {
+    if (actor != NULL) {
+        pls_watch_refused(p, actor);
+    }
     if (arrival->foreign) {
         pls_block_decline(p, arrival->slot, arrival->epoch, &arrival->descriptor);
     }
@@ -139,6 +149,7 @@ static void actor_free(pulsing *p, pulsing_actor *actor)
     while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
         pls_parcel_free(p, parcel);
     }
+    free(actor->watch.runs);
     free(actor->owed);
     free(actor);
 }
@@ -208,11 +219,14 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
     }
     actor->running++;
     actor->entered++;
+    pls_watch_run run;
+    pls_watch_begin(p, actor, arrival, &message, &run);
     pulsing_taken taken = p->on.request(p->on.context, actor->user, &message);
     pulsing_block_release(message.block);
     if (taken == PULSING_DONE) {
         actor->running--;
     }
+    pls_watch_left(p, actor, &run, taken == PULSING_DONE);
     if (message.origin.call_id == 0 && message.origin.credit > 0) {
         owe(p, actor, arrival);
     }
@@ -248,6 +262,8 @@ static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
     pls_arrival arrival = {.bytes = parcel->bytes,
                            .len = parcel->len,
                            .epoch = parcel->epoch,
+                           .seq = parcel->seq,
+                           .sent = parcel->sent,
                            .slot = parcel->slot,
                            .type = parcel->type,
                            .flags = parcel->flags,
@@ -288,6 +304,7 @@ static void mailbox_start(pulsing *p, pulsing_actor *actor)
     pls_arrival arrival = arrival_of(p, parcel);
     /* The lease goes with the arrival: it is opened, or declined, by start(). */
     parcel->foreign = false;
+    pls_watch_queued(p, actor);
     start_recorded(p, actor, &arrival);
     pls_parcel_free(p, parcel);
 }
@@ -333,6 +350,8 @@ static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival
     }
     parcel->slot = arrival->slot;
     parcel->epoch = arrival->epoch;
+    parcel->seq = arrival->seq;
+    parcel->sent = arrival->sent;
     parcel->foreign = arrival->foreign;
     parcel->descriptor = arrival->descriptor;
     if (arrival->own != NULL) {
@@ -340,6 +359,7 @@ static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival
         parcel->block = arrival->own;
     }
     pls_parcels_push(&actor->mailbox, parcel);
+    pls_watch_queued(p, actor);
     if (can_start(actor)) {
         runnable_add(p, actor);
     }
@@ -480,9 +500,9 @@ void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_sig
 
 void pulsing_actor_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *origin)
 {
-    (void)origin;
     pls_assert(actor->running > 0);
     actor->running--;
+    pls_watch_finished(p, actor, origin);
     if (actor->removed) {
         actor->entered++;
         actor_leave(p, actor);
@@ -545,6 +565,7 @@ void pulsing_actor_remove(pulsing *p, pulsing_actor *actor, const char *text)
     actor->stopping = true;
     actor->entered++;
     mailbox_refuse(p, actor, text);
+    pls_watch_actor_close(p, actor);
     if ((uint32_t)actor->id != 0) {
         p->actor_count--;
         counts_publish(p);

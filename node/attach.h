@@ -149,6 +149,13 @@ PLS_MUST_USE pls_err pls_attach_peer_get(pls_attach *attach, uint32_t slot, uint
 PLS_MUST_USE pls_err pls_attach_segment_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                             uint32_t segment_id, int *fd_out);
 
+/* The obs memory of another process, for reading; also of the last eight that have died.
+ * Errors:  PLS_ENOENT  it gave none, or died too long ago; PLS_ECLOSED, PLS_ETIMEDOUT,
+ *          PLS_EFDLIMIT.
+ * Owns:    gives the descriptor. Threads: owner thread; may block 5 s. */
+PLS_MUST_USE pls_err pls_attach_obs_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
+                                        int *fd_out);
+
 /* Registers a segment of this process; when it returns PLS_OK, the descriptor is in the socket, so
  * a message that points into the segment can be resolved even if this process is killed next.
  * Errors:  PLS_ECLOSED, PLS_ETIMEDOUT.

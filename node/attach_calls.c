@@ -240,22 +240,35 @@ pls_err pls_attach_peer_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
     return PLS_OK;
 }
 
-pls_err pls_attach_segment_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
-                               uint32_t segment_id, int *fd_out)
+/* A question that one descriptor answers. */
+static pls_err descriptor_get(pls_attach *attach, pls_control_packet *packet, const char *doing,
+                              int *fd_out)
 {
-    pls_control_packet packet = {
-        .type = PLS_CONTROL_SEGMENT_GET, .slot = slot, .epoch = epoch, .number = segment_id};
     pls_control_packet reply;
-    pls_err err = pls_attach_call(attach, &packet, PLS_CONTROL_REPLY, &reply);
+    pls_err err = pls_attach_call(attach, packet, PLS_CONTROL_REPLY, &reply);
     if (err != PLS_OK) {
         return err;
     }
     if (reply.fd_count != 1) {
         pls_control_packet_drop(&reply);
-        return pls_attach_fail(attach, PLS_EPROTO, "asking for a segment");
+        return pls_attach_fail(attach, PLS_EPROTO, doing);
     }
     *fd_out = reply.fds[0];
     return PLS_OK;
+}
+
+pls_err pls_attach_segment_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
+                               uint32_t segment_id, int *fd_out)
+{
+    pls_control_packet packet = {
+        .type = PLS_CONTROL_SEGMENT_GET, .slot = slot, .epoch = epoch, .number = segment_id};
+    return descriptor_get(attach, &packet, "asking for a segment", fd_out);
+}
+
+pls_err pls_attach_obs_get(pls_attach *attach, uint32_t slot, uint32_t epoch, int *fd_out)
+{
+    pls_control_packet packet = {.type = PLS_CONTROL_OBS_GET, .slot = slot, .epoch = epoch};
+    return descriptor_get(attach, &packet, "asking for an obs memory", fd_out);
 }
 
 pls_err pls_attach_segment_register(pls_attach *attach, uint32_t segment_id, int fd)

@@ -52,6 +52,7 @@ uint64_t pls_call_open(pulsing *p, pulsing_target *target, void *user, uint32_t 
     call->user = user;
     call->target = target;
     call->peer_id = 0;
+    call->wait = 0;
     if (target != NULL) {
         target->references++;
     }
@@ -73,6 +74,7 @@ void pls_call_close(pulsing *p, uint64_t call_id)
     pls_call *call = pls_call_find(p, call_id);
     pls_assert(call != NULL);
     pulsing_target *target = call->target;
+    pls_watch_wait_close(p, call);
     call->state = PLS_CALL_FREE;
     call->user = NULL;
     call->target = NULL;
@@ -165,6 +167,7 @@ static void reply_deliver(pulsing *p, uint64_t call_id, const pls_arrival *arriv
         call->slot = arrival->slot;
         call->epoch = arrival->epoch;
         call->state = PLS_CALL_STREAM;
+        pls_watch_wait_kind(p, call, PLS_OBS_WAIT_STREAM_READ);
         message->origin.call_id = call_id;
         message->origin.slot = arrival->slot;
         message->origin.epoch = arrival->epoch;
@@ -337,7 +340,9 @@ pls_err pulsing_stream_subscribe(pulsing *p, uint32_t slot, uint32_t epoch, uint
     if (call_id == 0) {
         return PLS_ENOMEM;
     }
-    pls_call_find(p, call_id)->peer_id = writer_id;
+    pls_call *call = pls_call_find(p, call_id);
+    call->peer_id = writer_id;
+    pls_watch_wait_open(p, call, NULL);
     if (slot != pulsing_slot(p)) {
         pls_link *link = NULL;
         pls_err err = pls_link_get(p, slot, epoch, true, &link);

@@ -92,6 +92,7 @@ void pls_death_seen(pulsing *p, uint32_t slot)
     death_words(p, slot, epoch, text, sizeof text);
     if (state == PLS_SLOT_DEAD) {
         dying_forget(p, slot);
+        pls_watch_peer(p, PLS_OBS_RARE_DEATH, slot, epoch);
         end_remember(p, slot, epoch);
         link_reap(p, slot, epoch, text);
         return;

@@ -31,6 +31,7 @@ static pls_err link_attach(pulsing *p, pls_link *link, uint32_t slot, uint32_t e
     }
     link->epoch = epoch;
     link->state = PLS_LINK_UP;
+    pls_watch_peer(p, PLS_OBS_RARE_CONNECT, slot, epoch);
     return PLS_OK;
 }
 
@@ -63,6 +64,21 @@ pls_err pls_link_get(pulsing *p, uint32_t slot, uint32_t epoch, bool to_send, pl
     return PLS_OK;
 }
 
+void pls_link_publish(pulsing *p, uint32_t slot, uint32_t len, uint16_t type, uint16_t flags,
+                      uint64_t actor_id)
+{
+    pls_outbox *outbox = p->links[slot].outbox;
+    pls_watch_departure departure = {.tick = pls_clock_tick(&p->clock),
+                                     .actor = actor_id,
+                                     .slot = slot,
+                                     .bytes = len,
+                                     .reply = type == PLS_WIRE_REPLY};
+    departure.seq =
+        pls_outbox_commit(outbox, len, type, flags, pls_clock_stamp(&p->clock, departure.tick));
+    departure.woke = pls_outbox_wake(outbox);
+    pls_watch_sent(p, &departure);
+}
+
 /* Copies a parcel into the ring. PLS_EFULL: nothing changed. */
 static pls_err ring_put(pulsing *p, pls_link *link, pls_parcel *parcel)
 {
@@ -83,9 +99,8 @@ static pls_err ring_put(pulsing *p, pls_link *link, pls_parcel *parcel)
         }
         memcpy(room + parcel->len, &descriptor, sizeof descriptor);
     }
-    pls_outbox_commit(link->outbox, parcel->len + extra, parcel->type, parcel->flags,
-                      pls_clock_stamp(&p->clock, pls_clock_tick(&p->clock)));
-    pls_outbox_wake(link->outbox);
+    pls_link_publish(p, parcel->slot, parcel->len + extra, parcel->type, parcel->flags,
+                     parcel->target != NULL ? parcel->target->id : 0);
     return PLS_OK;
 }
 
@@ -137,6 +152,7 @@ void pls_link_flush(pulsing *p, uint32_t slot)
             pls_waiting_sub(p, parcel);
             pls_send_failed(p, parcel, PULSING_CLOSED, pls_err_text(err));
         } else if (pls_outbox_want_space(link->outbox, need)) {
+            pls_watch_full(p, slot);
             return;
         }
     }

@@ -15,12 +15,21 @@ typedef struct pulsing_actor_options {
     void *user;
 } pulsing_actor_options;
 
+typedef struct pulsing_actor_names {
+    const char *name;
+    const char *class_name;
+    size_t name_bytes;
+    size_t class_bytes;
+} pulsing_actor_names;
+
 /* Hosts an actor; messages for it start from the next poll on.
  * Errors:  PLS_ENOMEM; PLS_EEXIST  that id is hosted here.
  * Owns:    lends the actor until pulsing_actor_remove(). */
 PLS_MUST_USE pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
                                        pulsing_actor **actor_out);
 uint64_t pulsing_actor_id_of(const pulsing_actor *actor);
+/* What inspectorscall the actor. Borrows the texts. */
+void pulsing_actor_describe(pulsing *p, pulsing_actor *actor, const pulsing_actor_names *names);
 /* Messages that wait in its mailbox, and that are being handled. */
 uint32_t pulsing_actor_queued(const pulsing_actor *actor);
 uint32_t pulsing_actor_running(const pulsing_actor *actor);

@@ -140,7 +140,6 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     p->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     cpu_set_t cpus;
     p->cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1;
-    pls_clock_init(&p->clock);
     pls_err err = p->scratch != NULL && p->unforked != NULL ? PLS_OK : PLS_ENOMEM;
     if (err == PLS_OK) {
         err =
@@ -157,8 +156,9 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     p->info = pls_attach_info_of(p->attach);
     err = memory_create(p, options->memory_bytes);
     if (err == PLS_OK) {
-        err = pls_attach_join(p->attach, pls_inbox_memfd(p->inbox), pls_inbox_eventfd(p->inbox), -1,
-                              pls_inbox_header_of(p->inbox)->life);
+        pls_watch_open(p, options->worker);
+        err = pls_attach_join(p->attach, pls_inbox_memfd(p->inbox), pls_inbox_eventfd(p->inbox),
+                              pls_watch_fd(p), pls_inbox_header_of(p->inbox)->life);
     }
     if (err != PLS_OK) {
         snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_attach_trouble(p->attach));
@@ -194,6 +194,7 @@ void pulsing_close(pulsing *p)
         pls_parcel_free(p, parcel);
     }
     pls_links_close(p);
+    pls_watch_close(p);
     pls_attach_close(p->attach, forked);
     pls_views_destroy(p->views);
     /* Whoever still reads what this process sent to itself keeps the memory, and ends it. */
@@ -287,10 +288,13 @@ static void record_handle(pulsing *p, const pls_message *record, bool defer)
     pls_arrival arrival = {.bytes = record->bytes,
                            .len = record->len,
                            .epoch = record->from_epoch,
+                           .seq = record->seq,
+                           .sent = record->sent,
                            .slot = (uint16_t)record->from_slot,
                            .type = record->type,
                            .flags = record->flags};
     p->popped = true;
+    pls_watch_received(p, record);
     if ((record->flags & PLS_WIRE_BLOCK) != 0 && record->len >= sizeof arrival.descriptor) {
         arrival.len -= (uint32_t)sizeof arrival.descriptor;
         memcpy(&arrival.descriptor, record->bytes + arrival.len, sizeof arrival.descriptor);
@@ -309,6 +313,7 @@ static uint32_t self_poll(pulsing *p, bool defer)
         pls_arrival arrival = {.bytes = parcel->bytes,
                                .len = parcel->len,
                                .epoch = pulsing_epoch(p),
+                               .sent = parcel->sent,
                                .slot = (uint16_t)pulsing_slot(p),
                                .type = parcel->type,
                                .flags = parcel->flags,
@@ -374,6 +379,7 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
         return 0;
     }
     p->polling = true;
+    p->watch.tick_fresh = false;
     uint32_t count = self_poll(p, defer);
     count += inbox_poll(p, messages_max, defer);
     unsigned ready = pls_inbox_ready(p->inbox);
@@ -394,6 +400,9 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
     }
     if (p->self.count > 0) {
         count += self_poll(p, defer); /* answers to ourselves need no further turn */
+    }
+    if (count > 0) {
+        pls_watch_turn(p);
     }
     p->polling = false;
     bool more = p->self.count > 0 || p->runnable_first != NULL;
@@ -424,15 +433,18 @@ bool pulsing_look(const pulsing *p, int64_t ns)
     uint64_t pause = pls_clock_ticks(&p->clock, PLS_LOOK_YIELD_NS);
     uint64_t begin = pls_clock_tick(&p->clock);
     uint64_t yield_at = begin + pause;
+    uint64_t now = begin;
     for (;;) {
         for (int i = 0; i < 16; i++) {
             if (pls_inbox_ready(p->inbox) != 0) {
+                pls_watch_looked(p, now - begin, true);
                 return true;
             }
             __builtin_ia32_pause();
         }
-        uint64_t now = pls_clock_tick(&p->clock);
+        now = pls_clock_tick(&p->clock);
         if (now - begin >= ticks) {
+            pls_watch_looked(p, now - begin, false);
             return false;
         }
         if (now >= yield_at) {
@@ -475,6 +487,7 @@ bool pulsing_arm(pulsing *p)
         return false;
     }
     awake_set(p, 0);
+    pls_watch_sleep(p);
     resident_publish(p);
     return true;
 }
@@ -483,6 +496,7 @@ void pulsing_disarm(pulsing *p, bool readable)
 {
     pls_inbox_disarm(p->inbox, readable);
     awake_set(p, 1);
+    pls_watch_wake(p, readable);
 }
 
 /* Processes that run now, this one too, counted anew at most once a millisecond. */

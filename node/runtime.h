@@ -5,6 +5,7 @@
 #include "node/attach.h"
 #include "node/message.h"
 #include "node/pulsing.h"
+#include "node/watch.h"
 #include "shm/arena.h"
 #include "shm/clock.h"
 #include "shm/inbox.h"
@@ -47,6 +48,8 @@ typedef struct pls_parcel {
     pulsing_target *target; /* counted; NULL for answers */
     uint32_t len;
     uint32_t epoch; /* whom it is for, or (mailbox) from */
+    uint32_t sent;  /* mailbox, self: when it left */
+    uint32_t seq;   /* mailbox: of its record */
     uint16_t slot;
     uint16_t type;
     uint16_t flags;
@@ -99,6 +102,7 @@ typedef struct pls_call {
     void *user;
     pulsing_target *target; /* counted; NULL for subscriptions and writers */
     uint64_t peer_id;       /* stream: the other end's id */
+    uint64_t wait;          /* its entry in the obs memory */
 } pls_call;
 
 typedef enum pls_target_state {
@@ -149,6 +153,7 @@ struct pulsing_actor {
     bool removed;
     uint32_t entered; /* callbacks inside; a removed actor is freed by the last */
     pls_parcels mailbox;
+    pls_watch_actor watch;
     pls_owed *owed; /* tells taken and not yet credited, by sender */
     uint32_t owed_count;
 };
@@ -174,6 +179,8 @@ typedef struct pls_arrival {
     const uint8_t *bytes;
     uint32_t len;
     uint32_t epoch;
+    uint32_t seq;
+    uint32_t sent;
     uint16_t slot;
     uint16_t type;
     uint16_t flags;
@@ -200,6 +207,7 @@ struct pulsing {
     pls_arena *arena;
     pls_views *views;
     pls_clock clock;
+    pls_watch watch;
     pulsing_callbacks on;
     pls_link links[PLS_SLOTS_MAX];
     pls_end ends[PLS_SLOTS_MAX];

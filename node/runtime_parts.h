@@ -22,6 +22,9 @@ PLS_MUST_USE pls_err pls_link_get(pulsing *p, uint32_t slot, uint32_t epoch, boo
                                   pls_link **link_out);
 /* Puts a parcel into the ring, or at the end of the link's queue. Takes it. PLS_EFULL: queued. */
 pls_err pls_link_send(pulsing *p, pls_link *link, pls_parcel *parcel);
+/* Publishes `len` bytes that were reserved in the ring to `slot`, for an actor or (0) none. */
+void pls_link_publish(pulsing *p, uint32_t slot, uint32_t len, uint16_t type, uint16_t flags,
+                      uint64_t actor_id);
 void pls_link_flush(pulsing *p, uint32_t slot);
 void pls_link_signal(pulsing *p, uint32_t slot, uint32_t epoch, pls_wire_type type, uint64_t id,
                      uint64_t value);
@@ -78,6 +81,8 @@ void pls_actors_run(pulsing *p);
 void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
 void pls_actors_free(pulsing *p);
 void pls_dead_letter(pulsing *p, pulsing_status reason);
+/* A handler has raised: noted at its actor. */
+void pls_actor_raised(pulsing *p, const pulsing_origin *origin);
 
 /* runtime.c: after pulsing_close() and the last block of our own. */
 void pls_runtime_free(pulsing *p);

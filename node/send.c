@@ -148,6 +148,7 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
             return PLS_EFULL;
         }
         head.call_id = send->call_id;
+        pls_watch_wait_open(p, pls_call_find(p, send->call_id), call);
     }
     request_write(send, call, &head);
     return PLS_OK;
@@ -182,6 +183,9 @@ static pls_err answer_begin(pulsing *p, const pulsing_origin *origin, pls_wire_t
 pls_err pulsing_reply_begin(pulsing *p, const pulsing_origin *origin, pulsing_status status,
                             pulsing_send *send)
 {
+    if (status == PULSING_RAISED) {
+        pls_actor_raised(p, origin);
+    }
     return answer_begin(p, origin, PLS_WIRE_REPLY, status, send);
 }
 
@@ -233,7 +237,6 @@ static pls_err commit_fail(pulsing *p, pulsing_send *send, pulsing_room *room, p
 static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_t flags,
                            pulsing_room *room)
 {
-    pls_link *link = &p->links[send->slot];
     pls_block *block = room != NULL ? room->block : NULL;
     pulsing_target *target = send->target;
     pls_err err = PLS_OK;
@@ -253,9 +256,7 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
         ring_given(p);
         return commit_fail(p, send, room, err);
     }
-    pls_outbox_commit(link->outbox, len, send->type, flags,
-                      pls_clock_stamp(&p->clock, pls_clock_tick(&p->clock)));
-    pls_outbox_wake(link->outbox);
+    pls_link_publish(p, send->slot, len, send->type, flags, target != NULL ? target->id : 0);
     ring_given(p);
     pulsing_room_free(p, room);
     if (target != NULL) {
@@ -380,6 +381,7 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
 
 void pls_send_self(pulsing *p, pls_parcel *parcel)
 {
+    parcel->sent = pls_clock_stamp(&p->clock, pls_clock_tick(&p->clock));
     pls_parcels_push(&p->self, parcel);
     if (!p->self_woken && p->on.wake != NULL) {
         p->self_woken = true;

@@ -201,6 +201,12 @@ static PyObject *runtime_host(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     cell->id = pulsing_actor_id_of(cell->actor);
+    const char *class_name = Py_TYPE(instance)->tp_name;
+    pulsing_actor_describe(rt->p, cell->actor,
+                           &(pulsing_actor_names){.name = cell->name_utf8,
+                                                  .class_name = class_name,
+                                                  .name_bytes = (size_t)cell->name_bytes,
+                                                  .class_bytes = strlen(class_name)});
     return Py_NewRef((PyObject *)cell); /* one for the runtime's table */
 }
 
