@@ -121,11 +121,19 @@ bool pls_delta_write(pls_gossip *gossip, pls_writer *packet, pls_member owner, u
     if (at == PLS_INDEX_NONE) {
         return false;
     }
-    pls_message message = {.kind = PLS_WIRE_NAMES, .from = from, .to = *to};
+    /* The copy may have begun anew since the range was queued: what it does not hold yet is left to
+     * those that do, and the range is done with. */
+    uint64_t version = gossip->registry.logs[at].version;
+    if (from >= version) {
+        return true;
+    }
+    pls_message message = {
+        .kind = PLS_WIRE_NAMES, .from = from, .to = *to < version ? *to : version};
+    uint64_t held = message.to;
     if (!write_range(gossip, packet, &message, at)) {
         return false;
     }
-    *to = message.to;
+    *to = message.to == held ? *to : message.to;
     return true;
 }
 

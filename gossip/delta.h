@@ -9,8 +9,9 @@
 
 /* How names travel: ranges of logs by gossip, suffixes by pull. */
 
-/* Write the range (from, *to] of an owner's log as one message; `*to` becomes what it reaches.
- * False: nothing fits or nothing is left of it, and nothing was written. */
+/* Write the range (from, *to] of an owner's log as one message; `*to` becomes what it reaches. What
+ * the copy does not hold, since it began anew meanwhile, counts as written.
+ * False: nothing fits, and nothing was written. */
 bool pls_delta_write(pls_gossip *gossip, pls_writer *packet, pls_member owner, uint64_t from,
                      uint64_t *to);
 

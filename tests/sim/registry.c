@@ -110,19 +110,25 @@ static void names_stir(pls_sim_stage *stage, ownership *o, uint32_t batch_count)
     }
 }
 
-void pls_sim_scenario_names(pls_sim_report *report)
+/* One run over names: how many nodes and names, how lossy, how long removals are remembered. */
+typedef struct names_case {
+    uint32_t node_count;
+    uint32_t name_count;
+    uint32_t loss_ppm;
+    uint32_t tombstone_keep_s;
+} names_case;
+
+static void names_run(pls_sim_report *report, const names_case *of)
 {
     pls_sim_stage stage;
     ownership o;
-    uint32_t node_count = report->whole ? 16 : 8;
-    uint32_t name_count = report->whole ? 100000 : 5000;
-    uint32_t batch_count = name_count / BATCH_NAMES;
-    pls_sim_setup setup = pls_sim_setup_of(report->seed, node_count);
-    setup.gossip.tombstone_keep_ns = 20 * PLS_SIM_S;
+    uint32_t batch_count = of->name_count / BATCH_NAMES;
+    pls_sim_setup setup = pls_sim_setup_of(report->seed, of->node_count);
+    setup.gossip.tombstone_keep_ns = of->tombstone_keep_s * PLS_SIM_S;
     pls_sim_stage_open(&stage, &setup, true);
-    pls_sim_stage_sides(&stage, node_count / 2);
-    ownership_init(&o, name_count);
-    stage.world->net.loss_ppm = 50000;
+    pls_sim_stage_sides(&stage, of->node_count / 2);
+    ownership_init(&o, of->name_count);
+    stage.world->net.loss_ppm = of->loss_ppm;
     names_stir(&stage, &o, batch_count);
     pls_sim_net_cut(&stage.world->net, 0, 1);
     pls_sim_net_cut(&stage.world->net, 1, 0);
@@ -133,8 +139,8 @@ void pls_sim_scenario_names(pls_sim_report *report)
     pls_sim_net_heal(&stage.world->net);
     uint64_t healed_ns = pls_sim_stage_converge(&stage, 120 * PLS_SIM_S);
     uint64_t wrong = wrong_answers(stage.world, &o);
-    pls_sim_report_value(report, "s", pls_sim_seconds(healed_ns), "names.%u.heal", name_count);
-    pls_sim_report_value(report, "", (double)wrong, "names.%u.wrong_answers", name_count);
+    pls_sim_report_value(report, "s", pls_sim_seconds(healed_ns), "names.%u.heal", of->name_count);
+    pls_sim_report_value(report, "", (double)wrong, "names.%u.wrong_answers", of->name_count);
     pls_sim_report_expect(report, healed_ns != PLS_SIM_NEVER && wrong == 0,
                           "after the heal all answers are right, %lu are not",
                           (unsigned long)wrong);
@@ -142,6 +148,19 @@ void pls_sim_scenario_names(pls_sim_report *report)
     pls_sim_report_expect(report, wrong_answers(stage.world, &o) == 0, "and they stay right");
     ownership_fini(&o);
     pls_sim_stage_close(&stage, report);
+}
+
+void pls_sim_scenario_names(pls_sim_report *report)
+{
+    static const names_case cases[] = {
+        {8, 5000, 50000, 20},
+        {16, 20000, 200000, 3}, /* copies begin anew while removals are being forgotten */
+        {16, 100000, 50000, 20},
+    };
+    uint32_t count = report->whole ? 3 : 2;
+    for (uint32_t i = 0; i < count; i++) {
+        names_run(report, &cases[i]);
+    }
 }
 
 static void unique_run(pls_sim_report *report, uint64_t seed)
