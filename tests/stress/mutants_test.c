@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Proves that these tests can fail: each deliberate mistake of base/mutant.h, and the test that
+ * must see it. The program of that test, built with the mistake, has to fail for the reason given
+ * here, and to succeed as it is. */
+#include "base/mutant.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define TIMEOUT_S 300
+
+typedef struct control {
+    int mutant;
+    const char *noun;    /* the test, stress.NOUN */
+    const char *setting; /* of its environment: which part of it, and how long */
+    const char *reason;  /* what its failure says */
+} control;
+
+static const control controls[] = {
+    {PLS_MUTANT_NO_FENCE, "quiet", "CK_RUN_CASE=awake STRESS_QUIET_S=20", "crowd_is_sound"},
+    {PLS_MUTANT_EARLY_PUBLISH, "send", "STRESS_ONLY='send'", "letter_read"},
+    {PLS_MUTANT_WINNER_SIGNALS, "send", "STRESS_ONLY='send'", "stage_signalled"},
+    {PLS_MUTANT_NO_BOUNDS, "forged", "", "a forged length was believed"},
+    {PLS_MUTANT_EARLY_REUSE, "receive", "STRESS_ONLY='return leases'", "other->base != lent"},
+    {PLS_MUTANT_NO_RECHECK, "receive", "STRESS_ONLY='arm and wake'", "stage_victim_signalled"},
+};
+
+/* Runs a program; its exit status, -1 for a signal, and the end of what it printed. */
+static int program_run(const char *setting, const char *program, char *text, size_t text_bytes)
+{
+    char command[1024];
+    snprintf(command, sizeof command, "%s %s/%s 2>&1", setting, PLS_STRESS_PROGRAMS, program);
+    FILE *pipe = popen(command, "r");
+    ck_assert_ptr_ne(pipe, NULL);
+    size_t used = 0;
+    char line[1024];
+    while (fgets(line, sizeof line, pipe) != NULL) {
+        size_t bytes = strlen(line);
+        if (used + bytes < text_bytes) {
+            memcpy(text + used, line, bytes);
+            used += bytes;
+        }
+    }
+    text[used] = 0;
+    int status = pclose(pipe);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+START_TEST(test_every_mistake_is_seen_by_its_test)
+{
+    static char text[1 << 16];
+    char program[128];
+    const control *c = &controls[_i];
+    snprintf(program, sizeof program, "stress_%s_test", c->noun);
+    int status = program_run(c->setting, program, text, sizeof text);
+    ck_assert_msg(status == EXIT_SUCCESS, "without a mistake: %s ended with %d: %s", program,
+                  status, text);
+    snprintf(program, sizeof program, "stress_%s_mutant_%d", c->noun, c->mutant);
+    status = program_run(c->setting, program, text, sizeof text);
+    ck_assert_msg(status == EXIT_FAILURE, "nobody saw mistake %d: %s ended with %d: %s", c->mutant,
+                  program, status, text);
+    ck_assert_msg(strstr(text, c->reason) != NULL, "mistake %d was seen for another reason: %s",
+                  c->mutant, text);
+    printf("mistake %d is seen by stress.%s (%s)\n", c->mutant, c->noun, c->reason);
+    fflush(stdout);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("stress.mutants");
+    TCase *tests = tcase_create("mistakes");
+    tcase_set_timeout(tests, TIMEOUT_S);
+    tcase_add_loop_test(tests, test_every_mistake_is_seen_by_its_test, 0,
+                        (int)(sizeof controls / sizeof *controls));
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
