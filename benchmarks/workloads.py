@@ -290,6 +290,8 @@ async def idle(bench: Bench) -> None:
     config = SystemConfig.standalone().with_workers(4)
     async with await create_actor_system(config) as system:
         node = [pid for pid in processes.below(me) if processes.name_of(pid) == "pulsing-node"]
+        if not node:
+            raise RuntimeError("the node process was not found")
         grown_mb = processes.pss_mb([me]) - before_mb
         empty_mb = processes.pss_mb(node) + max(0.0, grown_mb)
         refs = [await Echo.local(system, placement=k) for k in range(4)]
