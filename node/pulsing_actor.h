@@ -9,6 +9,8 @@
 
 typedef struct pulsing_actor_options {
     uint64_t id; /* 0: a fresh one */
+    /* Credit for tells goes back in bundles of half of it: a sender's window must not be smaller.
+     */
     uint32_t mailbox_max;
     uint32_t concurrency_max;
     pulsing_overflow overflow;

@@ -336,6 +336,17 @@ void pulsing_target_kill(pulsing *p, uint64_t actor_id, pulsing_status status, c
     }
 }
 
+/* A call that was cancelled or answered before its actor died is not made again. */
+static bool still_wanted(pulsing *p, const pls_parcel *copy)
+{
+    const pls_call *call = copy->call_id != 0 ? pls_call_find(p, copy->call_id) : NULL;
+    if (call != NULL && call->state == PLS_CALL_ABANDONED) {
+        pls_call_close(p, copy->call_id);
+        return false;
+    }
+    return call != NULL || copy->call_id == 0;
+}
+
 void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t epoch)
 {
     pulsing_target *target = pls_target_find(p, actor_id);
@@ -349,6 +360,7 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         (target->state == PLS_TARGET_UP && target->slot == slot && target->epoch == epoch)) {
         return;
     }
+    target->references++;
     target->slot = (uint16_t)slot;
     target->epoch = epoch;
     target->state = PLS_TARGET_UP;
@@ -361,6 +373,10 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
     pls_parcels later = target->waiting;
     target->waiting = (pls_parcels){0};
     while ((parcel = pls_parcels_pop(&again)) != NULL) {
+        if (!still_wanted(p, parcel)) {
+            pls_parcel_free(p, parcel);
+            continue;
+        }
         target->references++;
         parcel->target = target;
         pls_parcels_push(&target->waiting, parcel);
@@ -370,4 +386,5 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         pls_parcels_push(&target->waiting, parcel);
     }
     waiting_flush(p, target);
+    pulsing_target_release(target);
 }
