@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as pyplot
+from matplotlib.ticker import NullFormatter
 
 TITLES = {
     "c_ask": "C, there and back",
@@ -65,6 +66,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             padding=3,
         )
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlim(min(values) / 3, max(values) * 5)
         unit = "us, less is better" if latency else "a second, more is better"
         details = ", ".join(
