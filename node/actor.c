@@ -340,12 +340,13 @@ void pls_actors_run(pulsing *p)
     }
 }
 
-static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
+static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
+                    const pulsing_origin *origin)
 {
     pls_parcel *parcel =
         pls_parcel_new(arrival->bytes, arrival->len, arrival->type, arrival->flags);
     if (parcel == NULL) {
-        pls_dead_letter(p, PULSING_MAILBOX_FULL);
+        refuse(p, actor, arrival, origin, PULSING_MAILBOX_FULL, "out of memory");
         return;
     }
     parcel->slot = arrival->slot;
@@ -464,10 +465,9 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
     if (pls_mutant(PLS_MUTANT_START_EARLY)) {
         start_record(p, arrival);
     }
+    /* A refusal is not recorded as a start: the word would pass those that still wait before it. */
     if (admit(p, actor, arrival, &message)) {
-        enqueue(p, actor, arrival);
-    } else {
-        start_record(p, arrival);
+        enqueue(p, actor, arrival, &message.origin);
     }
 }
 

@@ -57,7 +57,8 @@ void crew_end(crew *c);
 void crew_host(crew_member *m, uint32_t mailbox_max, pulsing_overflow overflow, uint64_t id);
 
 /* Starts a process; the caller kills it by crew_peer_kill(). */
-crew_peer crew_peer_start(crew *c, uint32_t answers);
+crew_peer crew_peer_start(crew *c, uint32_t answers, uint32_t mailbox_max,
+                          pulsing_overflow overflow);
 void crew_peer_kill(const crew_peer *peer);
 /* Called first by main(): does not return in such a process. */
 void crew_peer_main(int argc, char **argv);

@@ -189,7 +189,7 @@ END_TEST
 START_TEST(test_the_death_of_a_process_ends_the_calls_to_it)
 {
     crew_begin(&c);
-    crew_peer peer = crew_peer_start(&c, 1);
+    crew_peer peer = crew_peer_start(&c, 1, 8, PULSING_WAIT);
     pulsing_target *target = target_of(a, peer.actor_id, 4, false);
     for (uint32_t n = 0; n < 8; n++) {
         asked(crew_send(a, target, n, 0, ask, NULL));
@@ -216,7 +216,7 @@ START_TEST(test_what_a_dead_restartable_actor_had_not_started_goes_again_in_orde
 {
     uint64_t calls[12];
     crew_begin(&c);
-    crew_peer peer = crew_peer_start(&c, 3);
+    crew_peer peer = crew_peer_start(&c, 3, 8, PULSING_WAIT);
     pulsing_target *target = target_of(a, peer.actor_id, 8, true);
     for (uint32_t n = 0; n < 12; n++) {
         asked(crew_send(a, target, n, n == 6 ? 100000 : 0, ask, &calls[n]));
@@ -241,6 +241,32 @@ START_TEST(test_what_a_dead_restartable_actor_had_not_started_goes_again_in_orde
         ck_assert_uint_eq(a->replies[4 + i].status, PULSING_OK);
     }
     ck_assert_uint_eq(pulsing_call_count(a->p), 0);
+    pulsing_target_release(target);
+    crew_end(&c);
+}
+END_TEST
+
+START_TEST(test_a_rejected_message_does_not_pass_for_the_start_of_those_that_wait)
+{
+    crew_begin(&c);
+    crew_peer peer = crew_peer_start(&c, 1, 2, PULSING_REJECT);
+    pulsing_target *target = target_of(a, peer.actor_id, 0, true);
+    for (uint32_t n = 0; n < 6; n++) {
+        asked(crew_send(a, target, n, 0, ask, NULL));
+        crew_until(&c, &a->reply_count, n == 0 ? 1 : 0);
+    }
+    crew_until(&c, &a->reply_count, 3); /* 0; and 4 and 5, rejected */
+    ck_assert_uint_eq(a->replies[2].status, PULSING_MAILBOX_FULL);
+    crew_peer_kill(&peer);
+    crew_until(&c, &a->reply_count, 4);
+    ck_assert_uint_eq(a->replies[3].status, PULSING_DIED);
+    crew_host(b, 8, PULSING_REJECT, peer.actor_id);
+    pulsing_target_move(a->p, peer.actor_id, pulsing_slot(b->p), pulsing_epoch(b->p));
+    crew_until(&c, &a->reply_count, 6);
+    crew_rest(&c, 20);
+    ck_assert_uint_eq(b->request_count, 2);
+    ck_assert_uint_eq(b->requests[0].number, 2);
+    ck_assert_uint_eq(b->requests[1].number, 3);
     pulsing_target_release(target);
     crew_end(&c);
 }
@@ -356,6 +382,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_blocks_come_back_so_that_more_than_the_budget_passes);
     tcase_add_test(tcase, test_the_death_of_a_process_ends_the_calls_to_it);
     tcase_add_test(tcase, test_what_a_dead_restartable_actor_had_not_started_goes_again_in_order);
+    tcase_add_test(tcase, test_a_rejected_message_does_not_pass_for_the_start_of_those_that_wait);
     tcase_add_test(tcase, test_a_stream_opens_flows_gives_room_and_ends);
     tcase_add_test(tcase,
                    test_a_reader_that_stops_is_told_to_the_writer_and_a_late_one_that_it_is_gone);
