@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The users' guide, run: every snippet of it is cut out of the text and executed, and what its
-comments say of results is asserted.
+"""The users' guide, run: every snippet is cut out of the text and executed; results that its
+comments state are asserted.
 
 The text has lost its indentation, so each snippet here brings the depth of each of its lines; a
-text that has changed no longer fits and fails. What the guide leaves to its reader (imports, classes
-that it only names) is supplied beside the snippet.
+text that has changed no longer fits and fails. What the guide leaves to its reader (imports,
+classes that it only names) is supplied beside the snippet.
 """
 
 from __future__ import annotations

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test may have left behind: processes with this run's mark in their environment, and what
+this process holds of the kernel's things."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import secrets
+from collections import Counter
+
+MARK = f"PULSING_TEST_MARK={secrets.token_hex(8)}"
+os.environ.update([MARK.split("=")])
+
+
+class Holdings:
+    """What this process holds of the kernel's things."""
+
+    def __init__(self):
+        self.fds = Counter()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                continue
+            self.fds[re.sub(r":\[\d+\]$", "", target)] += 1
+        self.fds.pop(f"/proc/{os.getpid()}/fd", None)
+        maps = pathlib.Path("/proc/self/maps").read_text()
+        self.maps = Counter(re.findall(r"(/memfd:\S*)", maps))
+        self.shm = set(os.listdir("/dev/shm"))
+        self.sockets = {
+            line.split()[-1]
+            for line in pathlib.Path("/proc/net/unix").read_text().splitlines()
+            if "pulsing" in line.split()[-1]
+        }
+
+    def more_than(self, other: Holdings) -> list[str]:
+        more = [f"{count} descriptors of {what}" for what, count in (self.fds - other.fds).items()]
+        more += [f"{count} mappings of {what}" for what, count in (self.maps - other.maps).items()]
+        return more
+
+
+def marked_processes() -> dict[int, str]:
+    """Living processes that some test has started, with their command lines."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            environment = pathlib.Path(f"/proc/{entry}/environ").read_bytes()
+            if MARK.encode() in environment.split(b"\0"):
+                command = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes()
+                found[int(entry)] = command.replace(b"\0", b" ").decode(errors="replace")[:200]
+        except OSError:
+            continue
+    return found
+
+
+def dead_child() -> int | None:
+    """The pid of an ended child that nobody has waited for."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if ended is None else ended.si_pid
+
+
+def held_files() -> set[str]:
+    """Names in /dev/shm that a living process has open or mapped."""
+    held: set[str] = set()
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            held.update(re.findall(r"/dev/shm/(\S+)", (process / "maps").read_text()))
+            held.update(os.readlink(fd).rpartition("/")[2] for fd in (process / "fd").iterdir())
+        except OSError:
+            continue
+    return held
+
+
+def leftovers(before: Holdings, whole: bool) -> list[str]:
+    """What is still there that was not there before; `whole`: this process's own things as well."""
+    left = [f"process {pid}: {command}" for pid, command in marked_processes().items()]
+    if not whole:
+        return left
+    now = Holdings()
+    left += now.more_than(before)
+    child = dead_child()
+    if child is not None:
+        left.append(f"the ended child {child}, which nobody has waited for")
+    new = now.shm - before.shm - held_files()
+    left += [f"/dev/shm/{name}" for name in new if os.path.exists(f"/dev/shm/{name}")]
+    return left
