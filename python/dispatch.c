@@ -458,15 +458,18 @@ void core_on_reply(void *context, void *user, const pulsing_message *message)
     core_call *call = user;
     PyObject *result = NULL;
     PyObject *exception = NULL;
+    if (core_call_expired(call, message)) {
+        if (message->status == PULSING_STREAM) {
+            pulsing_call_cancel(rt->p, message->origin.call_id);
+        }
+        call->call_id = 0;
+        Py_DECREF(call); /* the table's */
+        return;
+    }
     if (message->status == PULSING_OK) {
         result = reply_result(rt, message);
     } else if (message->status == PULSING_STREAM) {
         result = core_stream_received(rt, call, message);
-    } else if ((message->status == PULSING_EXPIRED || message->status == PULSING_CANCELLED) &&
-               core_call_expired(call, message)) {
-        call->call_id = 0;
-        Py_DECREF(call); /* the table's */
-        return;
     } else {
         exception = core_reply_exception(rt, message, call->ref, call->label);
     }

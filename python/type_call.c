@@ -63,11 +63,14 @@ static int expire(core_call *call, const char *words)
 
 bool core_call_expired(core_call *call, const pulsing_message *message)
 {
-    if (!call->expired && message->status != PULSING_EXPIRED) {
+    bool refused = message->status == PULSING_EXPIRED || message->status == PULSING_CANCELLED;
+    bool answered = message->status == PULSING_OK || message->status == PULSING_RAISED ||
+                    message->status == PULSING_STREAM;
+    if (!(call->expired && (refused || answered)) && message->status != PULSING_EXPIRED) {
         return false;
     }
-    bool running = false;
-    for (uint32_t i = 0; i + 7 <= message->payload_bytes; i++) {
+    bool running = answered; /* an answer that comes too late is none */
+    for (uint32_t i = 0; refused && i + 7 <= message->payload_bytes; i++) {
         running = running || memcmp(message->payload + i, "running", 7) == 0 ||
                   memcmp(message->payload + i, "handler", 7) == 0;
     }
