@@ -6,6 +6,7 @@
 #include "tests/stress/wire.h"
 
 #include <check.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,23 @@ void crowd_pause_us(uint32_t us)
     nanosleep(&pause, NULL);
 }
 
+void crowd_pin(uint32_t index)
+{
+    cpu_set_t usable;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof usable, &usable) != 0 || CPU_COUNT(&usable) < 2) {
+        return;
+    }
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &usable) && index-- == 0) {
+            CPU_SET(cpu, &one);
+            (void)sched_setaffinity(0, sizeof one, &one);
+            return;
+        }
+    }
+}
+
 static pid_t child_start(void)
 {
     pid_t parent = getpid();
@@ -52,6 +70,7 @@ static void producer_start(crowd *c, uint32_t lane)
     c->epochs[lane]++;
     atomic_store(&score->begun, 0);
     atomic_store(&score->committed, 0);
+    atomic_store(&score->rung, 0);
     atomic_store(&score->delivered, 0);
     c->pids[lane] = child_start();
     if (c->pids[lane] == 0) {

@@ -26,11 +26,13 @@ typedef struct crowd_manner {
     uint32_t enclose_percent; /* letters whose body is in a block */
     uint32_t burst_max;       /* letters before one bell */
     bool quiet; /* wait until all is read, then a short gap, now and then a long one */
+    bool hasty; /* no pauses, and a consumer that goes to sleep as often as it can */
 } crowd_manner;
 
 typedef struct crowd_lane {
     _Atomic uint32_t begun;     /* letters the producer was about to commit */
     _Atomic uint32_t committed; /* letters it has committed */
+    _Atomic uint32_t rung;      /* letters it has rung for */
     _Atomic uint32_t delivered; /* letters of this epoch the consumer has read */
     _Atomic uint32_t cleared;   /* epoch of the last death that the consumer has dealt with */
     _Atomic uint32_t ready;     /* epoch of the producer that has introduced itself */
@@ -82,6 +84,10 @@ bool crowd_is_sound(const crowd *c, const char *name);
 
 double crowd_now_ms(void);
 void crowd_pause_us(uint32_t us);
+
+/* Keeps the calling process on the `index`-th CPU it may use, if it may use several: two processes
+ * on one CPU never see each other's stores late. */
+void crowd_pin(uint32_t index);
 
 /* The other two parts, in processes of their own. */
 _Noreturn void crowd_consume(const crowd *c, int introduce);

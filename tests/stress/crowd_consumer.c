@@ -204,12 +204,41 @@ static void consumer_sleeps(consumer *r)
     atomic_fetch_add_explicit(&r->score->sleeps, 1, memory_order_relaxed);
 }
 
+#define LOOKS 100
+
+/* A sleep that is over as soon as a letter can be seen, or soon. A letter that is there, whose
+ * sender has finished ringing, and of which the eventfd says nothing, is a lost wake-up: a real
+ * sleeper would have slept on. */
+static void consumer_dozes(consumer *r)
+{
+    if (!pls_inbox_arm(r->inbox)) {
+        return;
+    }
+    struct pollfd wait = {.fd = pls_inbox_eventfd(r->inbox), .events = POLLIN};
+    uint32_t looks = 0;
+    while ((pls_inbox_ready(r->inbox) & PLS_READY_MESSAGES) == 0 && looks < LOOKS) {
+        looks++;
+    }
+    const crowd_lane *lane = &r->score->lanes[0];
+    uint32_t rung = atomic_load_explicit(&lane->rung, memory_order_acquire);
+    const pls_inbox_header *header = pls_inbox_header_of(r->inbox);
+    bool armed = (atomic_load_explicit(&header->wake.word, memory_order_relaxed) & 1) != 0;
+    if (looks < LOOKS && armed && rung > r->last_id[0] && poll(&wait, 1, 0) == 0) {
+        atomic_fetch_add(&r->score->found_work, 1);
+    }
+    pls_inbox_disarm(r->inbox, false);
+    atomic_fetch_add_explicit(&r->score->sleeps, 1, memory_order_relaxed);
+}
+
 _Noreturn void crowd_consume(const crowd *c, int introduce)
 {
     static consumer r;
     r.score = c->score;
     r.socket = c->sockets[0];
     close(c->sockets[1]);
+    if (c->manner.hasty) {
+        crowd_pin(1);
+    }
     if (pls_inbox_create(CROWD_CONSUMER_SLOT, CROWD_EPOCH, &r.inbox) != PLS_OK ||
         pls_views_create(segment_resolve, &r, &r.views) != PLS_OK) {
         _exit(2);
@@ -223,7 +252,11 @@ _Noreturn void crowd_consume(const crowd *c, int introduce)
         letters_take(&r);
         (void)pls_inbox_take_space(r.inbox, &space);
         deaths_clear(&r);
-        consumer_sleeps(&r);
+        if (c->manner.hasty) {
+            consumer_dozes(&r);
+        } else {
+            consumer_sleeps(&r);
+        }
     }
     atomic_store(&r.score->left_open,
                  (uint32_t)(pls_views_open_count(r.views) + pls_views_mapped_count(r.views)));

@@ -149,6 +149,27 @@ static void quiet_wait(producer *p)
     }
 }
 
+static void ring(producer *p)
+{
+    (void)pls_outbox_wake(p->outbox);
+    /* Release pairs with the acquire load of a consumer that wonders whether it was woken. */
+    atomic_store_explicit(&p->lane->rung, p->last_id, memory_order_release);
+}
+
+/* One letter after the other, rung for one by one: the first one sets the bit, and the next ones
+ * find it set unless the consumer is about to sleep. */
+static void hasty_send(producer *p)
+{
+    uint8_t *room = NULL;
+    uint32_t len = pls_rng_below(&p->rng, p->c->manner.len_max + 1);
+    if (pls_outbox_reserve(p->outbox, LETTER_BYTES + len, &room) == PLS_OK) {
+        letter_write(room, p->epoch, p->last_id + 1, len);
+        commit(p, LETTER_BYTES + len, 0);
+        ring(p);
+    }
+    spin(pls_rng_below(&p->rng, 100));
+}
+
 _Noreturn void crowd_produce(const crowd *c, uint32_t lane)
 {
     static producer p;
@@ -158,18 +179,25 @@ _Noreturn void crowd_produce(const crowd *c, uint32_t lane)
     p.epoch = c->epochs[lane];
     pls_rng_init(&p.rng, c->seed + lane * UINT64_C(1000003) + p.epoch);
     party_make(&p);
+    if (c->manner.hasty) {
+        crowd_pin(0);
+    }
     for (;;) {
+        if (c->manner.hasty) {
+            hasty_send(&p);
+            continue;
+        }
         for (uint32_t n = 1 + pls_rng_below(&p.rng, c->manner.burst_max); n > 0; n--) {
             bool enclosed = pls_rng_below(&p.rng, 100) < c->manner.enclose_percent;
             if (!enclosed || !enclosed_send(&p)) {
                 inline_send(&p);
             }
             if (c->manner.quiet) {
-                (void)pls_outbox_wake(p.outbox);
+                ring(&p);
                 spin(pls_rng_below(&p.rng, 400));
             }
         }
-        (void)pls_outbox_wake(p.outbox);
+        ring(&p);
         if (c->manner.quiet) {
             quiet_wait(&p);
         } else if (pls_rng_below(&p.rng, 4) == 0) {

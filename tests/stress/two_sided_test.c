@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEFAULT_PAIRS 1500
+#define DEFAULT_PAIRS 400
 #define TIMEOUT_S 3600
 #define SLICE_MAX 60
 #define BEFORE 2
