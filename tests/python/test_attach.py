@@ -211,7 +211,7 @@ async def test_the_kill_of_a_node_reaches_everybody_at_once(node, name, tmp_path
 async def test_a_wrong_name_is_said(tmp_path):
     with pytest.raises(PulsingError, match="no-such-node"):
         await create_actor_system(SystemConfig.attach("no-such-node"))
-    with pytest.raises(PulsingError, match="missing.sock"):
+    with pytest.raises(PulsingError, match=r"missing\.sock"):
         await create_actor_system(SystemConfig.attach(str(tmp_path / "missing.sock")))
     code, _, err = cli("actors", "no-such-node")
     assert code == 1 and "no-such-node" in err and "Traceback" not in err

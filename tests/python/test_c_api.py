@@ -86,7 +86,7 @@ async def greeted(program):
 
 
 async def test_the_c_program_tells_and_asks_a_python_actor(greeted):
-    system, process, tally = greeted
+    system, process, _ = greeted
     line = await asyncio.wait_for(process.stdout.readline(), 10)
     assert line == b'greeter answered "hello, C"\n'
     greeter = await system.find("greeter")
