@@ -28,6 +28,9 @@ static const control controls[] = {
     {PLS_MUTANT_NO_BOUNDS, "forged", "", "", "a forged length was believed"},
     {PLS_MUTANT_EARLY_REUSE, "receive", "STRESS_ONLY='return leases'", "", "other->base != lent"},
     {PLS_MUTANT_NO_RECHECK, "receive", "STRESS_ONLY='arm and wake'", "", "stage_victim_signalled"},
+    {PLS_MUTANT_SILENT_REAPER, "restart", "", "", "nobody told the caller of a death"},
+    {PLS_MUTANT_START_LATE, "restart", "", "", "was handled 2 times"},
+    {PLS_MUTANT_START_EARLY, "restart", "", "", "and was never handled"},
 };
 
 /* Runs a program of this folder; its exit status, -1 for a signal, and the end of what it printed.
