@@ -19,7 +19,7 @@ from pulsing import (
     MailboxFull,
     PulsingError,
 )
-from pulsing.actor import SystemConfig, as_actor, create_actor_system, current_context
+from pulsing.actor import Message, SystemConfig, as_actor, create_actor_system, current_context
 
 
 @pytest.fixture(params=["worker", "here"])
@@ -507,3 +507,70 @@ async def test_an_actor_can_stop_itself(system):
     assert await quitter.quit() == "bye"
     assert "stop" in await asyncio.wait_for(watching, 20)
     assert not await system.has_actor("quitter")
+
+
+@pytest.mark.both_loops
+async def test_an_expired_request_is_not_started(log):
+    busy = asyncio.ensure_future(log.nap(0.3, "busy"))
+    with pytest.raises(AskTimeout) as caught:
+        await log.nap.options(timeout=0.05)(0, "late")
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, asyncio.TimeoutError)
+    assert "wait" in str(caught.value)
+    assert await busy == "busy"
+    assert await log.read() == [("start", "busy"), ("end", "busy")]
+
+
+async def test_an_async_handler_is_cancelled_at_its_deadline(log, eventually):
+    with pytest.raises(AskTimeout, match="run"):
+        await log.nap.options(timeout=0.1)(30, "long")
+    assert await log.read() == [("start", "long"), ("cancelled", "long")]
+
+
+async def test_ask_has_a_timeout(system):
+    class Slow:
+        async def receive(self, msg):
+            await asyncio.sleep(30)
+
+    ref = await system.spawn(Slow())
+    with pytest.raises(AskTimeout):
+        await ref.ask(Message.single("x"), timeout=0.05)
+    with pytest.raises((ValueError, TypeError), match="timeout"):
+        await ref.ask(Message.single("x"), timeout="soon")
+    with pytest.raises((ValueError, TypeError), match="timeout"):
+        await ref.ask(Message.single("x"), timeout=-1)
+
+
+async def test_unawaited_tells_are_bounded_by_an_error_not_by_memory(system):
+    """Nobody awaits: there is no place to wait in, so that at some point the call itself fails."""
+    log = await Log.local(system)
+    nap = asyncio.ensure_future(log.nap(1.0, "busy"))
+    await asyncio.sleep(0.05)
+    before = _resident(os.getpid())
+    refused = None
+    for _ in range(2_000_000):
+        try:
+            log.note.tell(b"x" * 100)
+        except PulsingError as error:
+            refused = error
+            break
+    assert refused is not None and "await" in str(refused)
+    assert _resident(os.getpid()) - before < 200 << 20
+    assert await nap == "busy"
+
+
+async def test_a_spent_memory_budget_is_a_clear_error_and_passes():
+    config = SystemConfig.standalone().with_workers(1).with_memory(32 << 20)
+    async with await create_actor_system(config) as system:
+        echo = await Echo.local(system)
+        busy = asyncio.ensure_future(echo.call(time.sleep, 0.5))
+        await asyncio.sleep(0.05)
+        data = np.zeros(8 << 20, np.uint8)
+        with pytest.raises(PulsingError, match=r"budget.*with_memory"):
+            for _ in range(100):
+                await echo.show.tell(data)
+        await busy
+        assert await echo.echo(1) == 1
+        with pytest.raises(PulsingError, match=r"budget|memory"):
+            await echo.echo(np.zeros(64 << 20, np.uint8))
+        assert await asyncio.wait_for(echo.kind(data), 20) == "numpy.ndarray"

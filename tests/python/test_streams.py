@@ -444,3 +444,14 @@ async def test_shutdown_with_open_streams_leaves_nothing(system):
     with pytest.raises(PulsingError):
         while True:
             await asyncio.wait_for(stream.__anext__(), 20)
+
+
+async def test_stopping_the_actor_ends_its_streams(system):
+    streams = await Streams.local(system)
+    stream = (await streams.asynchronous(10**6, 0.005)).stream_reader()
+    got = [await stream.__anext__()]
+    await system.stop(streams, now=True)
+    with pytest.raises((ActorDied, StreamClosed)):
+        async for x in stream:
+            got.append(x)
+    assert len(got) < 1000

@@ -398,3 +398,17 @@ async def test_a_system_travels_as_the_receivers_own(system):
     pid, node = await spawner.grow(system, "grown")
     assert pid != os.getpid() and node == str(system.node_id)
     assert await (await system.resolve("grown")).note("hello") == 1
+
+
+async def test_functions_and_classes_of_this_module_and_of_tests_travel(system):
+    echo = await Echo.local(system)
+    secret = 41
+
+    class Local:
+        def value(self):
+            return secret + 1
+
+    assert await echo.call(lambda x: x + secret, 1) == 42
+    assert (await echo.echo(Local())).value() == 42
+    assert await echo.kind(Local()) == f"{__name__}.{Local.__qualname__}"
+    assert await echo.call(os.path.basename, "/a/b") == "b"
