@@ -360,6 +360,10 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         (target->state == PLS_TARGET_UP && target->slot == slot && target->epoch == epoch)) {
         return;
     }
+    if (target->state == PLS_TARGET_UP) {
+        /* The notice of the new place has overtaken the bell of the death. */
+        target_wait_for_rebuild(p, target);
+    }
     target->references++;
     target->slot = (uint16_t)slot;
     target->epoch = epoch;
