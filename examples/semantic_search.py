@@ -167,7 +167,7 @@ class Job:
         self.dimensions = 0
 
     def say(self, what: str, text: str) -> None:
-        console.print(f"[bold]{what:10}[/bold] {text}")
+        console.print(f"[bold]{what:10}[/bold] {text}", soft_wrap=True)
 
     def load_corpus(self) -> None:
         begin = time.perf_counter()
