@@ -53,7 +53,7 @@ SCENARIOS = [
     "garbage",
     "names_unique",
 ]
-CAMPAIGN = ["campaign", "--seeds", "4096", "--ticks", "5000"]
+CAMPAIGN = ["campaign", "--seeds", "4096", "--ticks", "5000", "--jobs", "2"]
 
 
 def build(folder):
