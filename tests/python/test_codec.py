@@ -291,14 +291,14 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values)
 def test_any_value_arrives_as_it_was(value):
     assert same(through(value, KEYLESS), value)
     assert same(through(value, KEYLESS, start=7), value)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(values, max_size=14),
     st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=6),
