@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -101,7 +102,10 @@ def batches_of(texts: list[str], size: int) -> list[Batch]:
 
 
 async def embed_all(
-    workers: list, batches: list[Batch], outcome: Outcome, step: Callable[[Batch], object] | None
+    workers: list,
+    batches: list[Batch],
+    outcome: Outcome,
+    step: Callable[[Batch, Any], object] | None,
 ) -> None:
     """Every batch to whichever worker is free. A batch whose worker died under it is sent again."""
     todo = deque(batches)
@@ -120,7 +124,7 @@ async def embed_all(
                 continue
             outcome.vectors[batch.start : batch.start + len(rows)] = rows
             if step is not None:
-                step(batch)
+                step(batch, worker)
 
     begin = time.perf_counter()
     await asyncio.gather(*[feed(worker) for worker in workers for _ in range(WINDOW)])
@@ -241,12 +245,13 @@ class Job:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("[bold]embedding ", total=len(self.texts), rate=0)
 
-            def step(batch: Batch) -> None:
+            def step(batch: Batch, worker: Any) -> None:
                 nonlocal killed
                 progress.advance(bar, len(batch.texts))
                 done = progress.tasks[0].completed
                 progress.update(bar, rate=done / (time.perf_counter() - begin))
-                if victim and not killed and done > len(self.texts) / 3:
+                # It has just answered and found its next batch waiting, so it is busy with that.
+                if victim and not killed and worker is workers[0] and done > len(self.texts) / 4:
                     killed = True
                     os.kill(victim, signal.SIGKILL)
 

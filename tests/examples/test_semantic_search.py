@@ -34,11 +34,11 @@ def test_job_says_what_it_did() -> None:
 
 
 def test_kill_loses_no_result() -> None:
-    out = run("--limit", "2000", "--batch", "32", "--kill", "--no-comparison")
+    out = run("--limit", "4000", "--batch", "128", "--kill", "--no-comparison")
     pid = re.search(r"worker 0 \(pid (\d+)\) got SIGKILL", out)
     assert pid is not None, out
     assert re.search(rf"sent again after: .*{pid.group(1)}", out), out
-    assert "2,000 of 2,000 passages have their vector" in out
+    assert "4,000 of 4,000 passages have their vector" in out
 
 
 @pytest.fixture(scope="module")
