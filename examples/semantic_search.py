@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import random
@@ -48,11 +49,12 @@ QUERIES = [
 WINDOW = 4
 # Deaths that one batch may meet before the job gives up on it.
 DEATHS_MAX = 5
+KILLS_MAX = 8
 
 console = Console(highlight=False)
 
 
-@as_actor(restart="on_failure", max_restarts=10)
+@as_actor(restart="on_failure", max_restarts=20)
 class Embedder:
     """A worker: the model, and what this process has done with it."""
 
@@ -90,6 +92,7 @@ class Batch:
 class Outcome:
     vectors: np.ndarray
     resent: list[tuple[Batch, ActorDied]] = field(default_factory=list)
+    killed: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     def complete(self) -> int:
@@ -105,7 +108,7 @@ async def embed_all(
     workers: list,
     batches: list[Batch],
     outcome: Outcome,
-    step: Callable[[Batch, Any], object] | None,
+    step: Callable[[Batch], object] | None,
 ) -> None:
     """Every batch to whichever worker is free. A batch whose worker died under it is sent again."""
     todo = deque(batches)
@@ -124,7 +127,7 @@ async def embed_all(
                 continue
             outcome.vectors[batch.start : batch.start + len(rows)] = rows
             if step is not None:
-                step(batch, worker)
+                step(batch)
 
     begin = time.perf_counter()
     await asyncio.gather(*[feed(worker) for worker in workers for _ in range(WINDOW)])
@@ -237,32 +240,46 @@ class Job:
 
     async def embed_corpus(self, workers: list) -> Outcome:
         outcome = self.outcome()
-        victim = (await workers[0].report())["pid"] if self.options.kill else 0
+        quarter = asyncio.Event()
+        killer = asyncio.create_task(self.kill_in_the_middle(workers[0], quarter, outcome))
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
         columns.append(TextColumn("{task.fields[rate]:,.0f} passages/s"))
         begin = time.perf_counter()
-        killed = False
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("[bold]embedding ", total=len(self.texts), rate=0)
 
-            def step(batch: Batch, worker: Any) -> None:
-                nonlocal killed
+            def step(batch: Batch) -> None:
                 progress.advance(bar, len(batch.texts))
                 done = progress.tasks[0].completed
                 progress.update(bar, rate=done / (time.perf_counter() - begin))
-                # It has just answered and found its next batch waiting, so it is busy with that.
-                if victim and not killed and worker is workers[0] and done > len(self.texts) / 4:
-                    killed = True
-                    os.kill(victim, signal.SIGKILL)
+                if done > len(self.texts) / 4:
+                    quarter.set()
 
             await embed_all(workers, batches_of(self.texts, self.options.batch), outcome, step)
-        self.tell_embedding(outcome, victim)
+        killer.cancel()
+        self.tell_embedding(outcome)
         return outcome
 
-    def tell_embedding(self, outcome: Outcome, victim: int) -> None:
+    async def kill_in_the_middle(
+        self, worker: Any, quarter: asyncio.Event, outcome: Outcome
+    ) -> None:
+        """SIGKILL for a worker and its successors, until one was hit while it handled a batch. One
+        that is hit between two batches loses nothing: those that waited go to its successor."""
+        for turn in range(KILLS_MAX if self.options.kill else 0):
+            await quarter.wait()
+            with contextlib.suppress(ActorDied):
+                pid = (await worker.report())["pid"]
+                await asyncio.sleep(0.002 * (turn + 1))
+                os.kill(pid, signal.SIGKILL)
+                outcome.killed.append(pid)
+            await asyncio.sleep(0.05)
+            if outcome.resent:
+                return
+
+    def tell_embedding(self, outcome: Outcome) -> None:
         total = len(self.texts)
-        if victim:
-            self.say("kill", f"worker 0 (pid {victim}) got SIGKILL in the middle")
+        for pid in outcome.killed:
+            self.say("kill", f"worker 0 (pid {pid}) got SIGKILL in the middle")
         here = embedding.load(self.model_path) if outcome.resent else None
         for batch, death in outcome.resent:
             self.say("", f"batch at passage {batch.start:,} sent again after: {death}")

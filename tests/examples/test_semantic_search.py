@@ -34,11 +34,12 @@ def test_job_says_what_it_did() -> None:
 
 
 def test_kill_loses_no_result() -> None:
-    out = run("--limit", "4000", "--batch", "128", "--kill", "--no-comparison")
-    pid = re.search(r"worker 0 \(pid (\d+)\) got SIGKILL", out)
-    assert pid is not None, out
-    assert re.search(rf"sent again after: .*{pid.group(1)}", out), out
-    assert "4,000 of 4,000 passages have their vector" in out
+    out = run("--batch", "128", "--kill", "--no-comparison")
+    killed = re.findall(r"worker 0 \(pid (\d+)\) got SIGKILL", out)
+    died = re.findall(r"sent again after: .*pid (\d+), SIGKILL", out)
+    assert died and set(died) <= set(killed), out
+    complete = re.search(r"([\d,]+) of ([\d,]+) passages have their vector", out)
+    assert complete is not None and complete.group(1) == complete.group(2), out
 
 
 @pytest.fixture(scope="module")
