@@ -28,8 +28,7 @@
 #define PLS_TEXT_BYTES_MAX 512
 /* A stream's item counts once, and once more for each of these: back-pressure by bytes. */
 #define PLS_STREAM_UNIT_BYTES 65536
-/* How long calls wait for the cause of a death that has begun. A large process takes longer to end
- * than its callers should wait, so they are told at once that it is dying. */
+/* How long calls wait for the cause of a death that has begun: not as long as a large one takes. */
 #define PLS_DYING_GRACE_NS 8000000
 #define PLS_DYING_GRACE_LARGE_NS 1000000
 #define PLS_DYING_LARGE_MIB 192
@@ -129,6 +128,7 @@ struct pulsing_target {
     uint64_t retain_seq;
     uint16_t retain_index;
     bool has_retain_index;
+    bool unsettled; /* MOVING, and what its last host has started is not yet looked up */
 };
 
 typedef struct pls_owed {

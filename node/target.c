@@ -230,6 +230,7 @@ static void target_fail(pulsing *p, pulsing_target *target, pulsing_status statu
     pls_parcel *parcel = NULL;
     target->references++;
     target->state = PLS_TARGET_DEAD;
+    target->unsettled = false;
     target->dead_status = status;
     if (target->dead_text == NULL) {
         target->dead_text = strdup(text);
@@ -270,6 +271,7 @@ static void target_wait_for_rebuild(pulsing *p, pulsing_target *target)
     target->state = PLS_TARGET_MOVING;
     target->in_flight = 0;
     target->has_retain_index = false;
+    target->unsettled = false;
 }
 
 bool pls_target_lost_sight(pulsing *p, pulsing_target *target)
@@ -279,7 +281,7 @@ bool pls_target_lost_sight(pulsing *p, pulsing_target *target)
     }
     target->state = PLS_TARGET_MOVING;
     target->in_flight = 0;
-    target->has_retain_index = false;
+    target->unsettled = true;
     p->on.locate(p->on.context, target->id);
     return true;
 }
@@ -297,11 +299,12 @@ static void death_retell(pulsing_target *target, const char *text)
 }
 
 /* The next target in a bucket that a death concerns. Ending one may free others, so the bucket is
- * searched anew each time; what was dealt with is no more UP. */
+ * searched anew each time; what was dealt with is no more UP, and settled. */
 static pulsing_target *bereaved(pulsing_target *first, uint32_t slot, uint32_t epoch, bool dying)
 {
     for (pulsing_target *target = first; target != NULL; target = target->next) {
-        if (target->slot == slot && target->epoch == epoch && target->state == PLS_TARGET_UP &&
+        bool concerned = target->state == PLS_TARGET_UP || target->unsettled;
+        if (target->slot == slot && target->epoch == epoch && concerned &&
             !(target->restartable && dying)) {
             return target;
         }
@@ -360,7 +363,7 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         (target->state == PLS_TARGET_UP && target->slot == slot && target->epoch == epoch)) {
         return;
     }
-    if (target->state == PLS_TARGET_UP) {
+    if (target->state == PLS_TARGET_UP || target->unsettled) {
         /* The notice of the new place has overtaken the bell of the death. */
         target_wait_for_rebuild(p, target);
     }

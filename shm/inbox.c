@@ -388,9 +388,19 @@ void pls_inbox_disarm(pls_inbox *inbox, bool readable)
     (void)pls_bell_disarm(&inbox->bell, readable);
 }
 
+/* Whether there is work of which somebody must have told, or will when it gets to it. A returned
+ * lease is told of only to an owner that waits for memory. */
+static bool told_work_is_there(const pls_inbox *inbox)
+{
+    const pls_inbox_header *header = inbox->bell.header;
+    bool wanted = atomic_load_explicit(&header->returns_wanted, memory_order_relaxed) != 0;
+    return (pls_inbox_ready(inbox) & ~(wanted ? 0u : (unsigned)PLS_READY_RETURNS)) != 0;
+}
+
 void pls_inbox_disarm_timeout(pls_inbox *inbox)
 {
-    if (inbox->bell.armed && work_is_there(inbox) && pls_bell_is_silent(&inbox->bell, SILENCE_MS)) {
+    if (inbox->bell.armed && told_work_is_there(inbox) &&
+        pls_bell_is_silent(&inbox->bell, SILENCE_MS)) {
         inbox->recheck_found_work++;
     }
     (void)pls_bell_disarm(&inbox->bell, true);

@@ -191,6 +191,19 @@ def launch(
     plain: bool,
     /,
 ) -> tuple[int, int, int]: ...
+def node_become(
+    program: str,
+    workers: int,
+    template_argv: list[str] | None,
+    python_path: list[str],
+    env: list[str],
+    info: bytes,
+    name: str | None,
+    listen: str | None,
+    memory: int,
+    plain: bool,
+    /,
+) -> None: ...
 def node_wait(pid: int, pidfd: int, timeout_ms: int, /) -> bool: ...
 def connect(name: str, /) -> int: ...
 def current() -> Invocation | None: ...

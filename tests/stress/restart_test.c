@@ -16,12 +16,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HOSTS 2
 #define MESSAGES 24
+#define LATE 3 /* of them, sent while the host is dying */
 #define ROUNDS 12
 #define TIMEOUT_S 120
 #define LIMIT_MS 6000
@@ -29,9 +31,10 @@
 #define TURN_MS 20
 #define NOT_ENDED 255
 
-/* What the first host does with the message at which it is to die; and last, that its sender hears
- * of the actor's new place before it has looked at the death. */
-enum manner { DIES_IN_HANDLER, KEEPS_RUNNING, MOVES_UNSEEN };
+/* What the first host does with the message at which it is to die; that its sender hears of the
+ * actor's new place before it has looked at the death; and that the sender goes on sending while
+ * the host is known to be dying, and its end is not confirmed. */
+enum manner { DIES_IN_HANDLER, KEEPS_RUNNING, MOVES_UNSEEN, SENT_WHILE_DYING, MANNERS };
 
 typedef struct scoreboard {
     _Atomic uint32_t handled[MESSAGES];
@@ -41,6 +44,7 @@ typedef struct scoreboard {
     _Atomic uint32_t queued;        /* in the first host's mailbox */
     _Atomic uint32_t fatal;         /* the message at which the first host dies */
     _Atomic uint32_t manner;
+    _Atomic uint32_t hang_up; /* the first host is to let go of its node, and to stand still */
 } scoreboard;
 
 typedef struct side {
@@ -92,6 +96,11 @@ static pulsing_taken on_request(void *context, void *user, const pulsing_message
     return PULSING_DONE;
 }
 
+/* The sender's: where the actor is, the test tells it by itself. */
+static void on_locate(void *context, uint64_t actor_id)
+{
+}
+
 static void on_reply(void *context, void *user, const pulsing_message *message)
 {
     side *s = context;
@@ -130,6 +139,10 @@ static void host_run(uint32_t host)
         }
         if (host == 0) {
             atomic_store(&score->queued, pulsing_actor_queued(s.actor));
+        }
+        if (host == 0 && atomic_load(&score->hang_up) != 0) {
+            shutdown(pls_attach_fd(pulsing_attach_of(s.p)), SHUT_RDWR);
+            pause();
         }
     }
 }
@@ -174,7 +187,8 @@ static void setup(void)
     ck_assert_msg(pls_node_launch(&options, &node, trouble) == PLS_OK, "%s", trouble);
     pulsing_options open = {
         .control_fd = node.control_fd,
-        .callbacks = {.context = &sender, .request = on_request, .reply = on_reply}};
+        .callbacks = {
+            .context = &sender, .request = on_request, .reply = on_reply, .locate = on_locate}};
     ck_assert_msg(pulsing_open(&open, &sender.p, trouble) == PLS_OK, "%s", trouble);
 }
 
@@ -203,6 +217,22 @@ static void ask(pulsing_target *target, uint32_t number)
     memcpy(send.at, &number, sizeof number);
     pls_err err = pulsing_commit(sender.p, &send, sizeof number, NULL, false);
     ck_assert(err == PLS_OK || err == PLS_EFULL);
+}
+
+static void first_host_is_dying(void)
+{
+    const pls_directory *directory = pls_attach_info_of(pulsing_attach_of(sender.p))->directory;
+    uint32_t slot = atomic_load(&score->slots[0]);
+    uint32_t epoch = atomic_load(&score->epochs[0]);
+    double limit_ms = now_ms() + LIMIT_MS;
+    atomic_store(&score->hang_up, 1);
+    while (pls_directory_state(directory, slot, epoch) == PLS_SLOT_ALIVE) {
+        ck_assert_msg(now_ms() < limit_ms, "the node did not notice that a process let go");
+        turn(1);
+    }
+    for (int i = 0; i < 5; i++) {
+        turn(1);
+    }
 }
 
 /* Until the node has confirmed the death; and, if `seen`, until the sender has dealt with it. */
@@ -245,35 +275,46 @@ static void each_was_handled_once(uint32_t fatal)
     }
 }
 
+/* Until the first host is where it is to be killed. */
+static void fatal_place_is_reached(enum manner manner, uint32_t sent, uint32_t fatal)
+{
+    double limit_ms = now_ms() + LIMIT_MS;
+    while (manner == DIES_IN_HANDLER ? atomic_load(&score->handled[fatal]) == 0
+                                     : atomic_load(&score->queued) < sent - 1 - fatal) {
+        ck_assert_msg(now_ms() < limit_ms, "%u queued, message %u handled %u times",
+                      atomic_load(&score->queued), fatal, atomic_load(&score->handled[fatal]));
+        turn(1);
+    }
+}
+
 START_TEST(test_a_restartable_actor_whose_process_is_killed_handles_nothing_twice)
 {
     pls_rng rng;
     const char *given = getenv("STRESS_SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : 1;
     enum manner manner = (enum manner)_i;
+    uint32_t early = manner == SENT_WHILE_DYING ? MESSAGES - LATE : MESSAGES;
     pls_rng_init(&rng, seed);
     printf("restart: seed %llu, manner %d\n", (unsigned long long)seed, _i);
     for (int round = 0; round < ROUNDS; round++) {
         pulsing_target *target = NULL;
-        uint32_t fatal = pls_rng_below(&rng, MESSAGES - 4);
+        uint32_t fatal = pls_rng_below(&rng, MESSAGES - 2 * LATE);
         round_begin(manner, fatal);
-        ck_assert_int_eq(
-            pulsing_target_get(sender.p, atomic_load(&score->actor_id), 0, true, &target), PLS_OK);
-        for (uint32_t i = 0; i < MESSAGES; i++) {
+        uint64_t actor_id = atomic_load(&score->actor_id);
+        ck_assert_int_eq(pulsing_target_get(sender.p, actor_id, 0, true, &target), PLS_OK);
+        for (uint32_t i = 0; i < early; i++) {
             ask(target, i);
         }
-        double limit_ms = now_ms() + LIMIT_MS;
-        while (manner != DIES_IN_HANDLER && atomic_load(&score->queued) < MESSAGES - 1 - fatal) {
-            ck_assert_msg(now_ms() < limit_ms, "%u queued", atomic_load(&score->queued));
-            turn(1);
-        }
-        while (manner == DIES_IN_HANDLER && atomic_load(&score->handled[fatal]) == 0) {
-            ck_assert_msg(now_ms() < limit_ms, "message %u never came", fatal);
-            turn(1);
+        fatal_place_is_reached(manner, early, fatal);
+        if (manner == SENT_WHILE_DYING) {
+            first_host_is_dying();
+            for (uint32_t i = early; i < MESSAGES; i++) {
+                ask(target, i);
+            }
         }
         host_end(0);
         first_host_is_dead(manner != MOVES_UNSEEN);
-        pulsing_target_move(sender.p, atomic_load(&score->actor_id), atomic_load(&score->slots[1]),
+        pulsing_target_move(sender.p, actor_id, atomic_load(&score->slots[1]),
                             atomic_load(&score->epochs[1]));
         everything_ends();
         each_was_handled_once(fatal);
@@ -315,7 +356,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests,
                         test_a_restartable_actor_whose_process_is_killed_handles_nothing_twice,
-                        DIES_IN_HANDLER, MOVES_UNSEEN + 1);
+                        DIES_IN_HANDLER, MANNERS);
     tcase_add_test(tests, test_a_sleeping_caller_learns_of_a_death_at_once);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -4,10 +4,10 @@
     python tests/stress/soak_workers.py [--kills N] [--seconds S] [--workers N] [--seed N]
 
 Callers ask restartable actors without end, each message with a number of its own; handlers mark
-their numbers in a file that outlives them. Every ask must end: with its own answer, or in ActorDied.
+their numbers in a file that outlives them. Every ask must end: with its answer, or in ActorDied.
 A message that was answered was handled once; one that ended in ActorDied was handled at most once;
-none is handled twice. Messages that one caller sends with `tell` are handled in their order. At the
-end nothing of what was started is left. Exit status 1 if any of that does not hold.
+none is handled twice, and an actor's death ends no more than the one message that it was handling.
+At the end nothing of what was started is left. Exit status 1 if any of that does not hold.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ NUMBERS_MAX = 20_000_000
 ASK_LIMIT_S = 60.0
 CALLERS = 6
 PAYLOADS = (0, 50, 3000, 40_000)
+ACTORS_PER_WORKER = 2
 MARK_NAME = "PULSING_SOAK_MARK"
 
 
@@ -143,7 +144,7 @@ async def soak(options, path: str) -> Outcome:
         tallies = [
             await Tally.local(system, path, placement=index)
             for index in range(options.workers)
-            for _ in range(2)
+            for _ in range(ACTORS_PER_WORKER)
         ]
         callers = [
             asyncio.ensure_future(
@@ -167,13 +168,18 @@ def judge(outcome: Outcome, marks: bytes) -> None:
     handled = {n: marks[n] for n in range(1, outcome.next_number + 1)}
     twice = [n for n, count in handled.items() if count > 1]
     if twice:
-        ends = {n: "answered" for n in outcome.answered}
-        ends |= {n: "died" for n in outcome.died} | {n: "told" for n in outcome.told}
+        ends = dict.fromkeys(outcome.answered, "answered")
+        ends |= dict.fromkeys(outcome.died, "died") | dict.fromkeys(outcome.told, "told")
         some = [(n, ends.get(n, "open")) for n in twice[:8]]
         outcome.wrong.append(f"{len(twice)} messages were handled twice: {some}")
     lost = [n for n in outcome.answered if handled[n] != 1]
     if lost:
         outcome.wrong.append(f"{len(lost)} messages were answered and not handled: {lost[:5]}")
+    if len(outcome.died) > outcome.kills * ACTORS_PER_WORKER:
+        text = (
+            f"{len(outcome.died)} asks ended in ActorDied, more than one for each actor that died"
+        )
+        outcome.wrong.append(text)
     unhandled = sum(handled[n] == 0 for n in outcome.told)
     if unhandled > outcome.kills:
         outcome.wrong.append(f"{unhandled} tells vanished in {outcome.kills} deaths")

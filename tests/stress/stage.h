@@ -131,7 +131,7 @@ struct stage {
 
 void stage_exhaust(const stage_op *op);
 
-/* ---- for the operations, survivor's side ---- */
+/* For the operations, on the survivor's side. */
 
 void stage_open(stage *s);
 void stage_close(stage *s);
@@ -148,7 +148,7 @@ void stage_drain(stage *s);
 bool stage_signalled(const stage *s);
 bool stage_victim_signalled(const stage *s);
 
-/* ---- the victim's side ---- */
+/* The victim's side. */
 
 void victim_main(void *context);
 void victim_attach(victim *v);
