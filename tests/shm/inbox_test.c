@@ -337,6 +337,23 @@ START_TEST(test_timeout_without_work_counts_nothing_and_with_lost_wake_counts_on
 }
 END_TEST
 
+/* Whoever returns a lease tells of it only if the owner waits for memory. */
+START_TEST(test_timeout_counts_a_returned_lease_only_if_it_was_waited_for)
+{
+    pls_inbox_header *header = pls_inbox_watch_returns(p.inbox);
+    ck_assert(pls_inbox_arm(p.inbox));
+    atomic_store(&header->returns, 1);
+    pls_inbox_disarm_timeout(p.inbox);
+    ck_assert_uint_eq(pls_inbox_recheck_found_work(p.inbox), 0);
+    atomic_store(&header->returns, 0);
+    atomic_store(&header->returns_wanted, 1);
+    ck_assert(pls_inbox_arm(p.inbox));
+    atomic_store(&header->returns, 1);
+    pls_inbox_disarm_timeout(p.inbox);
+    ck_assert_uint_eq(pls_inbox_recheck_found_work(p.inbox), 1);
+}
+END_TEST
+
 START_TEST(test_pop_before_release_aborts)
 {
     pls_message message;
@@ -399,6 +416,7 @@ int main(void)
     tcase_add_test(tcase, test_bells_for_rings_that_do_not_exist_are_nothing);
     tcase_add_test(tcase, test_closed_ring_serves_the_next_epoch_from_zero);
     tcase_add_test(tcase, test_timeout_without_work_counts_nothing_and_with_lost_wake_counts_one);
+    tcase_add_test(tcase, test_timeout_counts_a_returned_lease_only_if_it_was_waited_for);
     tcase_add_test_raise_signal(tcase, test_pop_before_release_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_release_without_pop_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_closing_a_ring_that_holds_messages_aborts, SIGABRT);
