@@ -309,6 +309,20 @@ static pls_err current_next(pls_inbox *inbox, pls_message *message_out)
     return PLS_OK;
 }
 
+/* The next message of the ring that has its turn. PLS_EEMPTY: its turn is over. */
+static pls_err current_visit(pls_inbox *inbox, pls_message *message_out)
+{
+    if (inbox->visit_messages >= VISIT_MESSAGES_MAX || inbox->visit_bytes >= VISIT_BYTES_MAX) {
+        bit_set(&inbox->ready, inbox->current);
+        return PLS_EEMPTY;
+    }
+    pls_err err = current_next(inbox, message_out);
+    if (err == PLS_ECORRUPT) {
+        current_poison(inbox);
+    }
+    return err;
+}
+
 pls_err pls_inbox_pop(pls_inbox *inbox, pls_message *message_out)
 {
     pls_assert(!inbox->popped);
@@ -316,17 +330,9 @@ pls_err pls_inbox_pop(pls_inbox *inbox, pls_message *message_out)
      * messages, so the loop ends. */
     for (;;) {
         if (inbox->current != NO_SLOT) {
-            if (inbox->visit_messages < VISIT_MESSAGES_MAX &&
-                inbox->visit_bytes < VISIT_BYTES_MAX) {
-                pls_err err = current_next(inbox, message_out);
-                if (err == PLS_ECORRUPT) {
-                    current_poison(inbox);
-                }
-                if (err != PLS_EEMPTY) {
-                    return err;
-                }
-            } else {
-                bit_set(&inbox->ready, inbox->current);
+            pls_err err = current_visit(inbox, message_out);
+            if (err != PLS_EEMPTY) {
+                return err;
             }
             waiting_check(inbox);
         }

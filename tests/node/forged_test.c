@@ -73,9 +73,9 @@ START_TEST(test_truncated_heads_and_unknown_types_are_dead_letters)
     }
     uint64_t count = sizeof(pls_wire_request) - 1;
     dead_letters_are(count);
-    for (uint16_t type = PLS_WIRE_CANCEL; type <= PLS_WIRE_CREDIT; type++) {
-        forge(type, 0, bytes, sizeof(pls_wire_signal) - 1);
-        forge(type, 0, bytes, sizeof(pls_wire_signal) + 1);
+    for (int type = PLS_WIRE_CANCEL; type <= PLS_WIRE_CREDIT; type++) {
+        forge((uint16_t)type, 0, bytes, sizeof(pls_wire_signal) - 1);
+        forge((uint16_t)type, 0, bytes, sizeof(pls_wire_signal) + 1);
         count += 2;
     }
     forge(PLS_WIRE_STREAM_OPEN + 1, 0, bytes, sizeof(pls_wire_signal));

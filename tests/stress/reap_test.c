@@ -119,5 +119,5 @@ END_TEST
 int main(void)
 {
     return kill_main("stress.reap", test_a_reaper_killed_after_any_instruction_harms_nobody,
-                     (int)(sizeof operations / sizeof *operations));
+                     (int)(sizeof operations / sizeof(void *)));
 }

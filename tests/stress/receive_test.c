@@ -247,5 +247,5 @@ END_TEST
 int main(void)
 {
     return kill_main("stress.receive", test_a_receiver_killed_after_any_instruction_harms_nobody,
-                     (int)(sizeof operations / sizeof *operations));
+                     (int)(sizeof operations / sizeof(void *)));
 }

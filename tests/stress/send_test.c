@@ -217,5 +217,5 @@ END_TEST
 int main(void)
 {
     return kill_main("stress.send", test_a_sender_killed_after_any_instruction_harms_nobody,
-                     (int)(sizeof operations / sizeof *operations));
+                     (int)(sizeof operations / sizeof(void *)));
 }
