@@ -38,9 +38,10 @@ static inline void sample_print(int64_t *ns, size_t count)
     for (size_t i = 0; i < count; i++) {
         total += ns[i];
     }
+    int64_t middle = ns[count / 2];
+    int64_t late = ns[count * 99 / 100];
     printf("{\"n\": %zu, \"p50_us\": %.4f, \"p99_us\": %.4f, \"ops_per_s\": %.1f}\n", count,
-           (double)ns[count / 2] / 1e3, (double)ns[count * 99 / 100] / 1e3,
-           (double)count * 1e9 / (double)total);
+           (double)middle / 1e3, (double)late / 1e3, (double)count * 1e9 / (double)total);
 }
 
 /* Prints the rate of `count` operations that took `ns` together. */

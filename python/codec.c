@@ -315,7 +315,7 @@ static int call_begin(pls_codec *codec, pls_source *source, pls_call *call)
         return -1;
     }
     if (1 + arg_count + kw_count > PLS_CALL_LOCAL) {
-        call->stack = PyMem_Malloc((1 + arg_count + kw_count) * sizeof *call->stack);
+        call->stack = PyMem_Malloc((1 + arg_count + kw_count) * sizeof(void *));
         if (call->stack == NULL) {
             call->stack = call->local;
             PyErr_NoMemory();

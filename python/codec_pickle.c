@@ -222,10 +222,12 @@ static PyObject *take_buffers(pls_codec *codec, pls_source *source)
         pls_found_buffer found;
         PyObject *view =
             pls_take_buffer(codec, source, &found) ? pls_found_buffer_view(&found) : NULL;
-        if (view == NULL || PyList_Append(buffers, view) != 0) {
-            Py_CLEAR(buffers);
-        }
+        bool failed = view == NULL || PyList_Append(buffers, view) != 0;
         Py_XDECREF(view);
+        if (failed) {
+            Py_DECREF(buffers);
+            return NULL;
+        }
     }
     return buffers;
 }

@@ -250,8 +250,9 @@ static PyObject *view_cast(pls_codec *codec, PyObject *view, char format, int di
     for (int dimension = 0; sizes != NULL && dimension < dimensions; dimension++) {
         PyObject *size = PyLong_FromUnsignedLongLong(pls_load_le64(shape + 8 * dimension));
         if (size == NULL) {
-            Py_CLEAR(sizes);
-            break;
+            Py_DECREF(sizes);
+            Py_DECREF(view);
+            return NULL;
         }
         PyTuple_SET_ITEM(sizes, dimension, size);
     }
@@ -275,11 +276,12 @@ static PyObject *view_cast(pls_codec *codec, PyObject *view, char format, int di
 static PyObject *take_memoryview(pls_codec *codec, pls_source *source)
 {
     const uint8_t *head = pls_source_take(source, 2);
-    char format = head != NULL ? (char)pls_load_u8(head) : 0;
-    int dimensions = head != NULL ? pls_load_u8(head + 1) : 0;
+    char format = '\0';
     if (head == NULL) {
         return NULL;
     }
+    memcpy(&format, head, 1);
+    int dimensions = pls_load_u8(head + 1);
     if (format == 0 || strchr(VIEW_FORMATS, format) == NULL || dimensions > VIEW_DIMENSIONS_MAX) {
         pls_codec_fail(codec, "a memoryview of an unknown format");
         return NULL;

@@ -254,6 +254,22 @@ static void descriptors_receive(int socket, int *memfd_out, int *eventfd_out)
 
 #define SPACE_MESSAGES 20000
 
+/* Sleeps until the consumer says that there is room. Exits with 1 if nobody says so. */
+static void sleep_for_space(pls_inbox *own, pls_bitmap *space)
+{
+    while (!pls_inbox_take_space(own, space)) {
+        if (!pls_inbox_arm(own)) {
+            continue;
+        }
+        struct pollfd descriptor = {.fd = pls_inbox_eventfd(own), .events = POLLIN};
+        if (poll(&descriptor, 1, 2000) == 0) {
+            _exit(1);
+        }
+        pls_inbox_disarm(own, true);
+        atomic_fetch_add(&shared->sleeps, 1);
+    }
+}
+
 /* The producer's process: sends 1 KiB messages through a 4 KiB ring and sleeps whenever it is full.
  * Exits with 1 if a sleep ever ended by time with room there. */
 static void produce_and_sleep(int socket)
@@ -274,16 +290,7 @@ static void produce_and_sleep(int socket)
             continue;
         }
         pls_bitmap space;
-        while (!pls_inbox_take_space(own, &space)) {
-            if (pls_inbox_arm(own)) {
-                struct pollfd descriptor = {.fd = pls_inbox_eventfd(own), .events = POLLIN};
-                if (poll(&descriptor, 1, 2000) == 0) {
-                    _exit(1);
-                }
-                pls_inbox_disarm(own, true);
-                atomic_fetch_add(&shared->sleeps, 1);
-            }
-        }
+        sleep_for_space(own, &space);
         if (space.word[0] != UINT64_C(1) << PAIR_CONSUMER) {
             _exit(3);
         }

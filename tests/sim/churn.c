@@ -34,9 +34,8 @@ static void churn_one(pls_sim_world *world)
     uint32_t node = 3 + pls_rng_below(&world->rng, world->node_count - 3);
     if (world->nodes[node].gossip == NULL) {
         pls_sim_world_start(world, node);
-    } else if (pls_rng_chance(&world->rng, 1, 2)) {
-        pls_sim_world_crash(world, node, true);
-    } else if (!pls_gossip_look(world->nodes[node].gossip).leaving) {
+    } else if (!pls_rng_chance(&world->rng, 1, 2) &&
+               !pls_gossip_look(world->nodes[node].gossip).leaving) {
         pls_sim_world_leave(world, node);
     } else {
         pls_sim_world_crash(world, node, true);

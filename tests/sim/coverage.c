@@ -49,8 +49,8 @@ static uint32_t count_missing(const char *name, uint64_t count, FILE *file)
 uint32_t pls_sim_outcome_uncovered(const pls_sim_outcome *sum, FILE *file)
 {
     uint32_t missing = 0;
-    for (uint8_t i = 0; i < PLS_SIM_FAULT_KINDS; i++) {
-        missing += count_missing(pls_sim_fault_word(i), sum->fault_counts[i], file);
+    for (int i = 0; i < PLS_SIM_FAULT_KINDS; i++) {
+        missing += count_missing(pls_sim_fault_word((uint8_t)i), sum->fault_counts[i], file);
     }
     missing += count_missing("loss of packets", sum->traffic.packets_lost, file);
     missing += count_missing("doubled packets", sum->traffic.packets_duplicated, file);

@@ -54,7 +54,7 @@ void pls_sim_packets_destroy(pls_sim_packets *packets)
 static uint32_t header_add(pls_sim_packets *packets)
 {
     if (packets->packet_count == packets->chunk_count * CHUNK_PACKETS) {
-        size_t bytes = (packets->chunk_count + 1) * sizeof *packets->chunks;
+        size_t bytes = (packets->chunk_count + 1) * sizeof(void *);
         pls_sim_packet **chunks = realloc(packets->chunks, bytes);
         pls_assert(chunks != NULL);
         packets->chunks = chunks;

@@ -178,9 +178,9 @@ static pls_err fault_read(const char *line, const pls_sim_plan *plan, pls_sim_fa
     if (count != 7 || node >= plan->node_count) {
         return PLS_EPROTO;
     }
-    for (uint8_t kind = 0; kind < PLS_SIM_FAULT_KINDS; kind++) {
+    for (int kind = 0; kind < PLS_SIM_FAULT_KINDS; kind++) {
         if (strcmp(word, fault_words[kind]) == 0) {
-            fault.kind = kind;
+            fault.kind = (uint8_t)kind;
             fault.node = (uint8_t)node;
             *fault_out = fault;
             return PLS_OK;

@@ -109,7 +109,7 @@ static void split_run(pls_sim_report *report, const split_case *split)
         pls_sim_setup setup = pls_sim_setup_of(report->seed + i, split->node_count);
         /* What was dead for a day is forgotten: only seeds bring the sides together then. */
         setup.seed_count = 2;
-        setup.acquainted_seeds = pls_sim_seconds(setup.gossip.dead_keep_ns) < split->time_s;
+        setup.acquainted_seeds = pls_sim_seconds(setup.gossip.dead_keep_ns) < (double)split->time_s;
         pls_sim_stage_open(&stage, &setup, true);
         pls_sim_stage_sides(&stage, split->side_count);
         pls_sim_stage_run(&stage, 3 * PLS_SIM_S);
