@@ -197,6 +197,30 @@ static pls_err request_read(const pls_arrival *arrival, pls_wire_request *head,
     return PLS_OK;
 }
 
+static void runnable_add(pulsing *p, pulsing_actor *actor)
+{
+    if (actor->runnable) {
+        return;
+    }
+    actor->runnable = true;
+    actor->next_runnable = NULL;
+    if (p->runnable_last == NULL) {
+        p->runnable_first = actor;
+    } else {
+        p->runnable_last->next_runnable = actor;
+    }
+    p->runnable_last = actor;
+    if (!p->self_woken && p->on.wake != NULL && !p->polling) {
+        p->self_woken = true;
+        p->on.wake(p->on.context);
+    }
+}
+
+static bool can_start(const pulsing_actor *actor)
+{
+    return !actor->held && !actor->removed && actor->running < actor->concurrency_max;
+}
+
 /* Starts one message. Records the start first: from here on it will not be sent again. */
 static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
 {
@@ -225,6 +249,10 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
     pulsing_block_release(message.block);
     if (taken == PULSING_DONE) {
         actor->running--;
+        if (actor->mailbox.count > 0 && can_start(actor)) {
+            runnable_add(p,
+                         actor); /* it came while the handler looked, see pulsing_poll_inside() */
+        }
     }
     pls_watch_left(p, actor, &run, taken == PULSING_DONE);
     if (message.origin.call_id == 0 && message.origin.credit > 0) {
@@ -272,30 +300,6 @@ static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
                            .own = parcel->block};
     (void)p;
     return arrival;
-}
-
-static void runnable_add(pulsing *p, pulsing_actor *actor)
-{
-    if (actor->runnable) {
-        return;
-    }
-    actor->runnable = true;
-    actor->next_runnable = NULL;
-    if (p->runnable_last == NULL) {
-        p->runnable_first = actor;
-    } else {
-        p->runnable_last->next_runnable = actor;
-    }
-    p->runnable_last = actor;
-    if (!p->self_woken && p->on.wake != NULL && !p->polling) {
-        p->self_woken = true;
-        p->on.wake(p->on.context);
-    }
-}
-
-static bool can_start(const pulsing_actor *actor)
-{
-    return !actor->held && !actor->removed && actor->running < actor->concurrency_max;
 }
 
 static void mailbox_start(pulsing *p, pulsing_actor *actor)
