@@ -571,3 +571,30 @@ async def test_a_spent_memory_budget_is_a_clear_error_and_passes():
         with pytest.raises(PulsingError, match=r"budget|memory"):
             await echo.echo(np.zeros(64 << 20, np.uint8))
         assert await asyncio.wait_for(echo.kind(data), 20) == "numpy.ndarray"
+
+
+async def test_a_plain_method_sees_that_it_is_cancelled_while_it_runs(system, tmp_path):
+    @as_actor
+    class Busy:
+        def work(self, path):
+            context = current_context()
+            open(path, "w").close()
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                if context.is_cancelled():
+                    return self.note("cancelled")
+            return self.note("ran to its end")
+
+        def note(self, text):
+            self.text = text
+
+        def read(self):
+            return self.text
+
+    busy = await Busy.local(system)
+    path = tmp_path / "started"
+    task = asyncio.ensure_future(busy.work(str(path)))
+    while not path.exists():
+        await asyncio.sleep(0.005)
+    task.cancel()
+    assert await asyncio.wait_for(busy.read(), 30) == "cancelled"
