@@ -8,7 +8,7 @@
 
 #define DEFAULT_KILLS 10000
 #define DEFAULT_S 40
-#define KILLS_MIN_PER_S 20
+#define KILLS_MIN_PER_S 5
 #define TIMEOUT_S 7200
 
 static const crowd_manner busy = {

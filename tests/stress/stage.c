@@ -17,6 +17,10 @@
 
 #define PACKET_WAIT_MS 5000
 #define ARM_TRIES_MAX 4
+/* More than 1 where sanitizers multiply the instructions: every n-th point is left. */
+#ifndef STAGE_STRIDE
+#define STAGE_STRIDE 1
+#endif
 
 static bool bit_get(const pls_bitmap *map, uint32_t slot)
 {
@@ -495,6 +499,9 @@ static uint64_t mode_exhaust(stage *s, stage_mode mode)
     uint64_t kills = 0;
     s->mode = mode;
     for (s->point = 0; s->point <= s->trace.count; s->point++) {
+        if (s->point % STAGE_STRIDE != 0 && s->point != s->trace.count) {
+            continue;
+        }
         if (s->point == 0 || s->point == s->trace.count ||
             step_visits(&s->trace, s->point) <= STAGE_VISITS_MAX) {
             round_play(s);
@@ -521,8 +528,9 @@ void stage_exhaust(const stage_op *op)
         kills += mode_exhaust(&s, (stage_mode)mode);
     }
     uint64_t points = s.trace.count + 1;
-    ck_assert_msg(kills / STAGE_MODES >= op->points_min, "%s: only %llu kill points, not %u",
-                  op->name, (unsigned long long)(kills / STAGE_MODES), op->points_min);
+    ck_assert_msg(kills / STAGE_MODES >= op->points_min / STAGE_STRIDE,
+                  "%s: only %llu kill points, not %u", op->name,
+                  (unsigned long long)(kills / STAGE_MODES), op->points_min);
     ck_assert_uint_eq(pls_inbox_recheck_found_work(s.inbox), 0);
     printf("%-16s %6llu kills at %llu of %llu points in 3 modes (%llu calls out of our text), "
            "nothing harmed, %.1f s\n",
