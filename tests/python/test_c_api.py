@@ -15,6 +15,9 @@ import pytest
 
 from pulsing.actor import ActorDied, CodecError, SystemConfig, as_actor, create_actor_system
 
+# The first test builds the library and the example, which takes minutes on a busy machine.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = f"c-api-{os.getpid()}"
 
