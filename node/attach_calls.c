@@ -40,6 +40,24 @@ static pls_err socket_wait(int fd, short events, int64_t until_ms)
     }
 }
 
+static void kept_tell(pls_attach *attach)
+{
+    if (attach->on_kept != NULL) {
+        attach->on_kept(attach->on_kept_context);
+    }
+}
+
+void pls_attach_on_kept(pls_attach *attach, void (*on_kept)(void *context), void *context)
+{
+    attach->on_kept = on_kept;
+    attach->on_kept_context = context;
+}
+
+bool pls_attach_has_kept(const pls_attach *attach)
+{
+    return attach->incoming.first != NULL;
+}
+
 pls_err pls_attach_send(pls_attach *attach, const pls_control_packet *packet)
 {
     uint8_t bytes[PLS_CONTROL_PACKET_BYTES_MAX];
@@ -74,6 +92,9 @@ pls_err pls_attach_send(pls_attach *attach, const pls_control_packet *packet)
     pls_err err = pls_packet_queue_push(&attach->outgoing, bytes, len, copies, packet->fd_count);
     for (uint32_t i = 0; err != PLS_OK && i < packet->fd_count; i++) {
         close(copies[i]);
+    }
+    if (err == PLS_OK) {
+        kept_tell(attach);
     }
     return err == PLS_OK ? PLS_OK : pls_attach_fail(attach, err, "queueing for the node");
 }
@@ -128,8 +149,10 @@ static pls_err incoming_keep(pls_attach *attach, pls_control_packet *packet)
         pls_packet_queue_push(&attach->incoming, bytes, len, packet->fds, packet->fd_count);
     if (err != PLS_OK) {
         pls_control_packet_drop(packet);
+        return err;
     }
-    return err;
+    kept_tell(attach);
+    return PLS_OK;
 }
 
 static pls_err reply_wait(pls_attach *attach, uint32_t request, uint16_t type, int64_t until_ms,

@@ -31,6 +31,8 @@ struct pls_attach {
     uint8_t *bytes;            /* one received packet, whose strings are lent */
     uint8_t *large;            /* data of the last event that came in a memfd */
     pls_life_holder *life;
+    void (*on_kept)(void *context);
+    void *on_kept_context;
 };
 
 /* Sends now or queues; what is queued goes before what is sent later.

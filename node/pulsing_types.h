@@ -94,6 +94,9 @@ typedef struct pulsing_callbacks {
     void (*wake)(void *context);
     /* The same, in `ns` nanoseconds, whatever comes meanwhile. */
     void (*wake_after)(void *context, int64_t ns);
+    /* Call pulsing_notice() until it has nothing, soon: a notice was taken out of the socket, which
+     * no longer shows it, or a packet waits for room in the socket. */
+    void (*notice)(void *context);
 } pulsing_callbacks;
 
 /* What an ask or a tell is made of, besides its payload. */

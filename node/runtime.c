@@ -154,6 +154,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
         return err;
     }
     p->info = pls_attach_info_of(p->attach);
+    pls_attach_on_kept(p->attach, p->on.notice, p->on.context);
     err = memory_create(p, options->memory_bytes);
     if (err == PLS_OK) {
         pls_watch_open(p, options->worker);

@@ -26,7 +26,7 @@ static pls_err sleep_once(pulsing *p, int timeout_ms)
     if (pls_attach_wants_write(p->attach)) {
         fds[1].events |= POLLOUT;
     }
-    if (!pulsing_arm(p)) {
+    if (pls_attach_has_kept(p->attach) || !pulsing_arm(p)) {
         return PLS_OK; /* something came meanwhile */
     }
     int limit_ms = sleep_limit(p, timeout_ms);

@@ -103,7 +103,8 @@ typedef struct core_runtime {
     PyObject *call_later;
     PyObject *create_future;
     PyObject *create_task;
-    PyObject *on_wake; /* bound methods of this object */
+    PyObject *on_wake;   /* bound methods of this object */
+    PyObject *on_notice; /* the system's, or NULL: takes in what the node says */
     PyObject *on_arm;
     PyObject *host;
     PyObject *system;   /* what a system object in a message becomes here */

@@ -87,6 +87,7 @@ PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout);
 PyObject *core_loop_after_sleep(PyObject *self, PyObject *ignored);
 void core_loop_wake(void *context);
 void core_loop_wake_after(void *context, int64_t ns);
+void core_loop_notice(void *context);
 void core_loop_arm(core_runtime *rt);
 
 /* wait.c: looking before sleeping, and the blocking form. */

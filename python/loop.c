@@ -40,6 +40,19 @@ void core_loop_wake_after(void *context, int64_t ns)
     Py_XDECREF(handle);
 }
 
+void core_loop_notice(void *context)
+{
+    core_runtime *rt = context;
+    if (rt->loop == NULL || rt->on_notice == NULL) {
+        return; /* whoever sleeps asks pls_attach_has_kept() before */
+    }
+    PyObject *handle = PyObject_CallOneArg(rt->call_soon, rt->on_notice);
+    if (handle == NULL) {
+        PyErr_Clear(); /* the loop is closed; nobody waits any more */
+    }
+    Py_XDECREF(handle);
+}
+
 void core_loop_arm(core_runtime *rt)
 {
     if (rt->hooked || rt->p == NULL || rt->armed) {

@@ -75,7 +75,8 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .drained = core_on_drained,
                       .locate = core_control_locate,
                       .wake = core_loop_wake,
-                      .wake_after = core_loop_wake_after},
+                      .wake_after = core_loop_wake_after,
+                      .notice = core_loop_notice},
     };
     pls_err err = PLS_OK;
     Py_BEGIN_ALLOW_THREADS
@@ -131,11 +132,13 @@ static PyObject *runtime_start(PyObject *self, PyObject *args)
     core_runtime *rt = (core_runtime *)self;
     PyObject *host = NULL;
     PyObject *system = NULL;
-    if (!PyArg_ParseTuple(args, "OO", &host, &system)) {
+    PyObject *on_notice = NULL;
+    if (!PyArg_ParseTuple(args, "OO|O", &host, &system, &on_notice)) {
         return NULL;
     }
     Py_XSETREF(rt->host, Py_NewRef(host));
     Py_XSETREF(rt->system, Py_NewRef(system));
+    Py_XSETREF(rt->on_notice, Py_XNewRef(on_notice));
     if (rt->loop != NULL) {
         core_loop_arm(rt);
     }
@@ -422,6 +425,7 @@ static int runtime_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(rt->create_future);
     Py_VISIT(rt->create_task);
     Py_VISIT(rt->on_wake);
+    Py_VISIT(rt->on_notice);
     Py_VISIT(rt->on_arm);
     Py_VISIT(rt->host);
     Py_VISIT(rt->system);
@@ -433,6 +437,7 @@ static int runtime_clear(PyObject *self)
 {
     core_runtime *rt = (core_runtime *)self;
     Py_CLEAR(rt->on_wake);
+    Py_CLEAR(rt->on_notice);
     Py_CLEAR(rt->on_arm);
     Py_CLEAR(rt->host);
     Py_CLEAR(rt->system);

@@ -186,6 +186,13 @@ static int sleep_ms(const core_call *call)
     return left < 0 ? 0 : left < SLEEP_MS_MAX ? (int)left : SLEEP_MS_MAX;
 }
 
+static int control_take(core_runtime *rt)
+{
+    PyObject *none = core_control_poll(rt);
+    Py_XDECREF(none);
+    return none != NULL ? 0 : -1;
+}
+
 /* Sleeps on the eventfd and the control socket. */
 static int lead_sleep(core_runtime *rt, const core_call *call)
 {
@@ -194,6 +201,9 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
         {.fd = pulsing_event_fd(rt->p), .events = POLLIN},
         {.fd = pls_attach_fd(attach),
          .events = (short)(POLLIN | (pls_attach_wants_write(attach) ? POLLOUT : 0))}};
+    if (pls_attach_has_kept(attach)) {
+        return control_take(rt);
+    }
     if (!pulsing_arm(rt->p)) {
         return 0;
     }
@@ -209,12 +219,8 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
     Py_END_ALLOW_THREADS
     pulsing_disarm(rt->p, ready > 0 && (fds[0].revents & POLLIN) != 0);
     core_look_answered(rt);
-    if (ready > 0 && fds[1].revents != 0) {
-        PyObject *none = core_control_poll(rt);
-        if (none == NULL) {
-            return -1;
-        }
-        Py_DECREF(none);
+    if (ready > 0 && fds[1].revents != 0 && control_take(rt) < 0) {
+        return -1;
     }
     return PyErr_CheckSignals();
 }

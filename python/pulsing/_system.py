@@ -219,7 +219,7 @@ class ActorSystem:
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
         self._host = Host(self)
-        rt.start(self._host, self)
+        rt.start(self._host, self, self._on_control)
         _live.add(self)
 
     @classmethod

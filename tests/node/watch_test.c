@@ -5,6 +5,7 @@
 
 #include "node/pulsing.h"
 #include "shm/layout.h"
+#include "tests/fork_check.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -148,7 +149,7 @@ static void pair_begin(pair *of, const char *level)
     ck_assert_msg(pulsing_open(&attach, &here, trouble) == PLS_OK, "%s", trouble);
     ck_assert_int_eq(pipe(fds), 0);
     of->pid = fork();
-    ck_assert_int_ge(of->pid, 0);
+    fork_check(of->pid);
     if (of->pid == 0) {
         host_run(name, fds[1]);
     }

@@ -3,6 +3,7 @@
  * but ring the dead bell after the kernel has confirmed a death. */
 #include "tests/stress/crowd.h"
 
+#include "tests/fork_check.h"
 #include "tests/stress/wire.h"
 
 #include <check.h>
@@ -54,7 +55,7 @@ static pid_t child_start(void)
 {
     pid_t parent = getpid();
     pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    fork_check(pid);
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent) {

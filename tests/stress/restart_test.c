@@ -7,6 +7,7 @@
 #include "node/attach.h"
 #include "node/launch.h"
 #include "node/pulsing.h"
+#include "tests/fork_check.h"
 
 #include <check.h>
 #include <signal.h>
@@ -151,7 +152,7 @@ static void host_start(uint32_t host)
 {
     pid_t parent = getpid();
     hosts[host] = fork();
-    ck_assert_int_ge(hosts[host], 0);
+    fork_check(hosts[host]);
     if (hosts[host] == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         /* Nothing of the parent's attachment may be kept open by this process. */

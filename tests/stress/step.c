@@ -6,6 +6,8 @@
  * the stack. */
 #include "tests/stress/step.h"
 
+#include "tests/fork_check.h"
+
 #include <check.h>
 #include <errno.h>
 #include <sched.h>
@@ -252,7 +254,7 @@ bool step_possible(void)
 {
 #ifdef __x86_64__
     pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    fork_check(pid);
     if (pid == 0) {
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {
             _exit(1);
@@ -291,7 +293,7 @@ void step_start(step_child *child, void (*run)(void *context), void *context)
 {
     memset(child, 0, sizeof *child);
     child->pid = fork();
-    ck_assert_int_ge(child->pid, 0);
+    fork_check(child->pid);
     if (child->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {

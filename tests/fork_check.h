@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_TESTS_FORK_CHECK_H
+#define PLS_TESTS_FORK_CHECK_H
+
+#include <check.h>
+#include <sys/types.h>
+
+/* fork() went well, said in the parent only: every assertion of Check writes to the file that
+ * parent and child share, and a child that is killed would leave half a message in it. */
+static inline void fork_check(pid_t pid)
+{
+    if (pid != 0) {
+        ck_assert_int_gt(pid, 0);
+    }
+}
+
+#endif
