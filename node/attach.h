@@ -168,12 +168,12 @@ PLS_MUST_USE pls_err pls_attach_segment_register(pls_attach *attach, uint32_t se
 PLS_MUST_USE pls_err pls_attach_segment_unregister(pls_attach *attach, uint32_t segment_id);
 
 /* `on_kept` is called when something must be polled for that the socket does not show: an event
- * that arrived during a call that waits, or a packet that waits for room to be sent. Threads: owner
- * thread, which is also where it is called; never blocks. */
+ * that arrived during a call that waits, or a packet that waits for room to be sent.
+ * Threads: owner thread, which is also where it is called; never blocks. */
 void pls_attach_on_kept(pls_attach *attach, void (*on_kept)(void *context), void *context);
 
-/* Whether pls_attach_poll() has an event that the socket does not show. Owner thread; never blocks.
- */
+/* Whether pls_attach_poll() has an event that the socket does not show.
+ * Threads: owner thread; never blocks. */
 bool pls_attach_has_kept(const pls_attach *attach);
 
 /* This process has drained what (slot, epoch) had sent and freed all that was lent to it.
