@@ -53,6 +53,12 @@ def _uvloop_factory():
     return uvloop.new_event_loop
 
 
+def pytest_collection_finish(session):
+    """What is there before the first test is not looked through after every test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item):
     gc.collect()
