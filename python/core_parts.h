@@ -38,6 +38,8 @@ int core_fail_target(core_state *state, pls_err err, core_ref *ref);
 /* The exception object for a reply that is not PULSING_OK: a new reference, or NULL. */
 PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
                                PyObject *label);
+/* The set exception as an object with its traceback: a new reference. It is set no more. */
+PyObject *core_exception_taken(void);
 PyObject *core_exception(core_state *state, core_error error, const char *format, ...);
 /* What people call a ref: its class, and its name or id. */
 PyObject *core_ref_words(core_ref *ref);
@@ -70,6 +72,11 @@ int core_source(core_runtime *rt, const pulsing_message *message, pls_source *so
 
 /* type_block.c */
 PyObject *core_block_new(core_state *state, pulsing_block *block);
+
+/* coroutine.c: what `send()` gives for what am_send gave; takes `out`. */
+PyObject *core_coroutine_next(PySendResult sent, PyObject *out);
+/* Raises the arguments of `throw()`; always NULL. */
+PyObject *core_coroutine_throw(PyObject *const *args, Py_ssize_t count);
 
 /* type_call.c */
 core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label);

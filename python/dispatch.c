@@ -62,21 +62,15 @@ static void handler_raised(core_runtime *rt, const core_frame *frame)
     bool failed = PyErr_ExceptionMatches(rt->state->errors[CORE_ACTOR_FAILED]);
     bool waited = frame->origin.call_id != 0;
     if ((failed || !waited) && cell->failed != NULL && cell->failed != Py_None) {
-        PyObject *type = NULL;
-        PyObject *value = NULL;
-        PyObject *traceback = NULL;
-        PyErr_Fetch(&type, &value, &traceback);
-        PyErr_NormalizeException(&type, &value, &traceback);
-        if (traceback != NULL) {
-            PyException_SetTraceback(value, traceback);
-        }
+        PyObject *value = core_exception_taken();
         PyObject *none =
             PyObject_CallFunction(cell->failed, "OO", value, waited ? Py_True : Py_False);
         if (none == NULL) {
             PyErr_WriteUnraisable(cell->failed);
         }
         Py_XDECREF(none);
-        PyErr_Restore(type, value, traceback);
+        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
+        Py_DECREF(value);
     }
     core_reply_raised(rt, &frame->origin);
 }
@@ -435,19 +429,6 @@ static PyObject *reply_result(core_runtime *rt, const pulsing_message *message)
     return result;
 }
 
-/* The set exception as an object with its traceback. */
-static PyObject *exception_taken(void)
-{
-    PyObject *type = NULL;
-    PyObject *value = NULL;
-    PyObject *traceback = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 void core_on_reply(void *context, void *user, const pulsing_message *message)
 {
     core_runtime *rt = context;
@@ -474,7 +455,7 @@ void core_on_reply(void *context, void *user, const pulsing_message *message)
         exception = core_reply_exception(rt, message, call->ref, call->label);
     }
     if (result == NULL && exception == NULL) {
-        exception = exception_taken();
+        exception = core_exception_taken();
     }
     call->call_id = 0;
     core_call_finish(call, result, exception);

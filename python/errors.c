@@ -18,6 +18,21 @@ PyObject *core_exception(core_state *state, core_error error, const char *format
     return exception;
 }
 
+PyObject *core_exception_taken(void)
+{
+    PyObject *type = NULL;
+    PyObject *value = NULL;
+    PyObject *traceback = NULL;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
 static core_error error_class(pls_err err)
 {
     switch (err) {

@@ -61,21 +61,6 @@ static void pump_close(core_pump *pump)
     pump_end(pump, NULL);
 }
 
-static PyObject *exception_taken(void)
-{
-    PyObject *type = NULL;
-    PyObject *value = NULL;
-    PyObject *traceback = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(value, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 /* One item on. False when there is nothing more to do now. */
 static bool pump_step(core_pump *pump)
 {
@@ -92,7 +77,7 @@ static bool pump_step(core_pump *pump)
     if (put >= 0) {
         return true;
     }
-    PyObject *error = PyErr_Occurred() ? exception_taken() : NULL;
+    PyObject *error = PyErr_Occurred() ? core_exception_taken() : NULL;
     if (item != NULL && pump->writer->gone) {
         pump_close(pump);
     } else {

@@ -83,18 +83,6 @@ static void reader_wake(core_reader *reader)
     }
 }
 
-static PyObject *exception_taken(void)
-{
-    PyObject *type = NULL;
-    PyObject *value = NULL;
-    PyObject *traceback = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 static void reader_stop(core_reader *reader)
 {
     uint64_t call_id = reader->call_id;
@@ -120,7 +108,7 @@ void core_on_stream_item(void *context, void *user, const pulsing_message *messa
     }
     Py_XDECREF(block);
     if (item == NULL || items_push(reader, item, message->origin.credit) < 0) {
-        reader->end = exception_taken();
+        reader->end = core_exception_taken();
         reader_stop(reader);
     }
     Py_XDECREF(item);
@@ -137,7 +125,7 @@ void core_reader_reply(core_runtime *rt, void *user, const pulsing_message *mess
         reader->end = message->status == PULSING_OK ? Py_NewRef(Py_None)
                                                     : core_reply_exception(rt, message, NULL, NULL);
         if (reader->end == NULL) {
-            reader->end = exception_taken();
+            reader->end = core_exception_taken();
         }
     }
     reader_wake(reader);
@@ -262,16 +250,8 @@ static PyObject *reader_iternext(PyObject *self)
     if (((core_reader *)self)->rt->loop == NULL) {
         return reader_next_blocking((core_reader *)self);
     }
-    if (reader_send(self, Py_None, &out) != PYGEN_RETURN) {
-        return out;
-    }
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, out);
-    Py_DECREF(out);
-    if (stop != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
-    }
-    return NULL;
+    PySendResult sent = reader_send(self, Py_None, &out);
+    return core_coroutine_next(sent, out);
 }
 
 static PyObject *reader_method_send(PyObject *self, PyObject *Py_UNUSED(value))
@@ -286,19 +266,10 @@ static PyObject *reader_throw(PyObject *self, PyObject *const *args, Py_ssize_t 
         reader = reader->inner;
     }
     Py_CLEAR(reader->future);
-    if (reader->opening != NULL) {
-        return PyObject_VectorcallMethod(PyUnicode_InternFromString("throw"),
-                                         (PyObject *[]){reader->opening, args[0]}, 2, NULL);
+    if (reader->opening != NULL && count > 0) {
+        return PyObject_CallMethod(reader->opening, "throw", "O", args[0]);
     }
-    PyObject *value = count > 1 && args[1] != Py_None ? args[1] : count > 0 ? args[0] : NULL;
-    if (value != NULL && PyExceptionInstance_Check(value)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
-    } else if (count > 0 && PyExceptionClass_Check(args[0])) {
-        PyErr_SetNone(args[0]);
-    } else {
-        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
-    }
-    return NULL;
+    return core_coroutine_throw(args, count);
 }
 
 static PyObject *reader_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))

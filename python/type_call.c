@@ -250,16 +250,8 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
 static PyObject *call_iternext(PyObject *self)
 {
     PyObject *out = NULL;
-    if (call_send(self, Py_None, &out) != PYGEN_RETURN) {
-        return out;
-    }
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, out);
-    Py_DECREF(out);
-    if (stop != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
-    }
-    return NULL;
+    PySendResult sent = call_send(self, Py_None, &out);
+    return core_coroutine_next(sent, out);
 }
 
 static PyObject *call_method_send(PyObject *self, PyObject *Py_UNUSED(value))
@@ -271,24 +263,12 @@ static PyObject *call_method_send(PyObject *self, PyObject *Py_UNUSED(value))
 static PyObject *call_throw(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     core_call *call = (core_call *)self;
-    if (count < 1) {
-        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
-        return NULL;
-    }
     Py_INCREF(call);
     Py_CLEAR(call->future);
     timer_cancel(call);
     call_forget(call);
     Py_DECREF(call);
-    PyObject *value = count > 1 && args[1] != Py_None ? args[1] : args[0];
-    if (PyExceptionInstance_Check(value)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(value), value);
-    } else if (PyExceptionClass_Check(args[0])) {
-        PyErr_SetObject(args[0], count > 1 ? value : NULL);
-    } else {
-        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
-    }
-    return NULL;
+    return core_coroutine_throw(args, count);
 }
 
 static PyObject *call_close(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -399,14 +379,7 @@ static PyObject *done_method_send(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED
 static PyObject *done_throw(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)self;
-    if (count >= 1 && PyExceptionInstance_Check(args[0])) {
-        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
-    } else if (count >= 1 && PyExceptionClass_Check(args[0])) {
-        PyErr_SetObject(args[0], count > 1 ? args[1] : NULL);
-    } else {
-        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
-    }
-    return NULL;
+    return core_coroutine_throw(args, count);
 }
 
 static PyObject *done_close(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))

@@ -152,12 +152,7 @@ static PyObject *broadcast_each(PyObject *refs, PyObject *name, bool tell,
         core_ref *ref = (core_ref *)PyList_GET_ITEM(refs, i);
         PyObject *call = request_send(ref, name, -1, tell, &out);
         if (call == NULL) {
-            PyObject *type = NULL;
-            PyObject *traceback = NULL;
-            PyErr_Fetch(&type, &call, &traceback);
-            PyErr_NormalizeException(&type, &call, &traceback);
-            Py_XDECREF(type);
-            Py_XDECREF(traceback);
+            call = core_exception_taken();
         }
         if (call == NULL || PyList_Append(calls, call) < 0) {
             core_clear(&calls);
