@@ -333,6 +333,7 @@ static PyMethodDef call_methods[] = {
     {"throw", (PyCFunction)(void (*)(void))call_throw, METH_FASTCALL, "As a coroutine's."},
     {"close", call_close, METH_NOARGS, "As a coroutine's."},
     {"_on_timeout", call_on_timeout, METH_NOARGS, "The deadline has passed."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Call[int], for annotations."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -280,6 +280,7 @@ static PyMethodDef ref_methods[] = {
     {"tell", ref_tell, METH_O, "tell(msg): send a message to receive(); no answer is wanted."},
     {"is_local", ref_is_local, METH_NOARGS, "Whether the actor lives in this process."},
     {"__reduce__", ref_reduce, METH_NOARGS, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Ref[Actor], for annotations."},
     {NULL, NULL, 0, NULL},
 };
 

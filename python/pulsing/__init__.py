@@ -30,6 +30,7 @@ from ._ids import ActorId, NodeId  # noqa: E402
 from ._message import Message, StreamMessage, _restore  # noqa: E402
 
 __version__ = _core.__version__
+Ref = _core.Ref
 
 _core.register_python(Message, StreamMessage, _restore, ActorId, REF_EXTRAS)
 
@@ -63,6 +64,7 @@ __all__ = [
     "NodeUnreachable",
     "Pool",
     "PulsingError",
+    "Ref",
     "StreamClosed",
     "StreamMessage",
     "SystemClosed",

@@ -38,8 +38,11 @@ class Actor:
     `metadata(self) -> dict[str, str]`.
     """
 
-    async def receive(self, msg: Any, ctx: ActorContext) -> Any:
-        """Handle one message; what it returns is the answer."""
+    def receive(self, *args: Any, **kwargs: Any) -> Any:
+        """Handle one message; what it returns is the answer.
+
+        Written as `receive(self, msg)` or `receive(self, msg, ctx)`, plain or async.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define receive()")
 
 
@@ -332,7 +335,7 @@ _ADDED = {
 }
 
 
-def as_actor(cls: type | None = None, /, **options: Any):
+def as_actor(cls: type | None = None, /, **options: Any) -> Any:
     """Makes a class an actor class: its public methods become endpoints of its refs.
 
     `Cls(...)` alone is still an ordinary object; `await Cls.local(system, ...)` builds one in a

@@ -6,15 +6,32 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol, TypeVar, overload
 
 __all__ = ["batch"]
 
 _STATE = "_pulsing_batches"
+_Self = TypeVar("_Self")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
-def batch(max_size: int = 32, max_wait: float = 0.002) -> Callable[[Callable], Callable]:
+class _Decorator(Protocol):
+    """From a method that takes a list to one that takes an item, plain or async."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[_Self, list[_Item]], Coroutine[Any, Any, Iterable[_Result]]], /
+    ) -> Callable[[_Self, _Item], Coroutine[Any, Any, _Result]]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[_Self, list[_Item]], Iterable[_Result]], /
+    ) -> Callable[[_Self, _Item], Coroutine[Any, Any, _Result]]: ...
+
+
+def batch(max_size: int = 32, max_wait: float = 0.002) -> _Decorator:
     """Collects calls of a method into lists.
 
     The method takes one list and returns one list of the same length; callers call it with one
@@ -29,7 +46,7 @@ def batch(max_size: int = 32, max_wait: float = 0.002) -> Callable[[Callable], C
     if not isinstance(max_wait, (int, float)) or max_wait < 0:
         raise ValueError(f"batch(max_wait=...): expected seconds, got {max_wait!r}")
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable) -> Any:
         @functools.wraps(function)
         async def call(self: Any, item: Any) -> Any:
             states = self.__dict__.setdefault(_STATE, {})

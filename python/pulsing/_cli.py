@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from ._blocking import BlockingSystem, connect
 from ._config import SystemConfig
 from ._errors import PulsingError
 from ._message import StreamMessage
+from ._stubs import main as stubs
 from ._system import become_node, ref_of_entry
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
@@ -185,15 +185,7 @@ def stop(node: str, actor: str, now: bool, timeout: float | None) -> None:
         system.stop(actor, now=now, timeout=timeout)
 
 
-@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("args", nargs=-1)
-def stubs(args: tuple[str, ...]) -> None:
-    """Write stubs (.pyi) that type the refs of a MODULE's actors."""
-    try:
-        written = importlib.import_module("pulsing._stubs")
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"this installation makes no stubs: {error}") from None
-    sys.exit(written.main(list(args)))
+main.add_command(stubs)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 from . import _core
 
 __all__ = ["Message", "StreamMessage"]
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 
 class Message:
@@ -103,7 +106,7 @@ def _restore(msg_type: str, payload: bytes, stream: bool) -> Message:
     return message
 
 
-class StreamMessage:
+class StreamMessage(Generic[_T_co]):
     """A stream of Python objects with a type. `create` gives the message to return or send, and its
     writer."""
 
@@ -114,7 +117,9 @@ class StreamMessage:
         self._end = end
 
     @classmethod
-    def create(cls, msg_type: str = "", buffer_size: int = 32):
+    def create(
+        cls, msg_type: str = "", buffer_size: int = 32
+    ) -> tuple[StreamMessage[Any], _core.StreamWriter]:
         """Returns `(message, writer)`. The writer waits while `buffer_size` items are unread."""
         if (
             isinstance(buffer_size, bool)
@@ -144,7 +149,7 @@ class StreamMessage:
             f"message {self._msg_type!r} is a stream: use stream_reader(), it has no payload"
         )
 
-    def stream_reader(self):
+    def stream_reader(self) -> _core.StreamReader[_T_co]:
         """An async iterator over the stream's objects."""
         if not isinstance(self._end, _core.StreamReader):
             raise ValueError(
@@ -152,10 +157,10 @@ class StreamMessage:
             )
         return self._end
 
-    def __aiter__(self):
+    def __aiter__(self) -> _core.StreamReader[_T_co]:
         return self.stream_reader().__aiter__()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[_T_co]:
         return iter(self.stream_reader())
 
     def __repr__(self) -> str:
