@@ -17,7 +17,7 @@ static uint32_t bucket(uint64_t id)
     return (uint32_t)id % PLS_BUCKETS;
 }
 
-static pulsing_actor *actor_find(const pulsing *p, uint64_t id)
+pulsing_actor *pls_actor_find(const pulsing *p, uint64_t id)
 {
     pulsing_actor *actor = p->actors[bucket(id)];
     while (actor != NULL && actor->id != id) {
@@ -38,7 +38,7 @@ pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
     uint64_t id = options->id;
     if (id == 0) {
         id = pls_actor_id(pulsing_slot(p), pulsing_epoch(p), ++p->actor_counter);
-    } else if (actor_find(p, id) != NULL) {
+    } else if (pls_actor_find(p, id) != NULL) {
         return PLS_EEXIST;
     }
     pulsing_actor *actor = calloc(1, sizeof *actor);
@@ -66,6 +66,12 @@ uint64_t pulsing_actor_id_of(const pulsing_actor *actor)
     return actor->id;
 }
 
+void pulsing_actor_name(pulsing_actor *actor, const char *name, uint8_t name_bytes)
+{
+    actor->name = name;
+    actor->name_bytes = name_bytes;
+}
+
 uint32_t pulsing_actor_queued(const pulsing_actor *actor)
 {
     return actor->mailbox.count;
@@ -89,7 +95,7 @@ void pls_dead_letter(pulsing *p, pulsing_status reason)
 
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin)
 {
-    pls_watch_raised(p, actor_find(p, origin->actor_id), origin);
+    pls_watch_raised(p, pls_actor_find(p, origin->actor_id), origin);
 }
 
 uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason)
@@ -253,6 +259,8 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
             runnable_add(p,
                          actor); /* it came while the handler looked, see pulsing_poll_inside() */
         }
+    } else {
+        actor->suspended = message.origin;
     }
     pls_watch_left(p, actor, &run, taken == PULSING_DONE);
     if (message.origin.call_id == 0 && message.origin.credit > 0) {
@@ -370,6 +378,25 @@ static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival
     }
 }
 
+bool pls_actor_has(const pulsing *p, const pulsing_actor *actor, uint32_t slot, uint32_t epoch,
+                   uint64_t call_id)
+{
+    const pulsing_origin *now = &actor->suspended;
+    if (now->call_id == call_id && now->slot == slot && now->epoch == epoch) {
+        return true;
+    }
+    for (const pls_parcel *at = actor->mailbox.first; at != NULL; at = at->next) {
+        pls_arrival waiting = arrival_of(p, at);
+        pls_wire_request head;
+        pulsing_message message = {0};
+        if (at->slot == slot && at->epoch == epoch &&
+            request_read(&waiting, &head, &message) == PLS_OK && head.call_id == call_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void oldest_drop(pulsing *p, pulsing_actor *actor)
 {
     pls_parcel *parcel = pls_parcels_pop(&actor->mailbox);
@@ -385,54 +412,13 @@ static void oldest_drop(pulsing *p, pulsing_actor *actor)
     pls_parcel_free(p, parcel);
 }
 
-/* A cycle is a deadlock if this actor is at its limit, and a handler of it is suspended on the very
- * call that led here. Writes the names. */
-static bool deadlock_text(pulsing *p, const pulsing_actor *actor, const pulsing_message *message,
-                          char *text, size_t capacity)
-{
-    const uint8_t *at = message->chain;
-    const uint8_t *end = at + message->chain_bytes;
-    const uint8_t *from = NULL;
-    while ((size_t)(end - at) >= sizeof(pls_wire_link)) {
-        pls_wire_link link;
-        memcpy(&link, at, sizeof link);
-        if ((size_t)(end - at) < sizeof link + link.name_bytes) {
-            return false;
-        }
-        const pls_call *call = pls_call_find(p, link.call_id);
-        if (link.actor_id == actor->id && call != NULL && call->awaited) {
-            from = at;
-        }
-        at += sizeof link + link.name_bytes;
-    }
-    if (from == NULL) {
-        return false;
-    }
-    int used = snprintf(text, capacity, "an ask would wait for itself: ");
-    pls_wire_link first;
-    memcpy(&first, from, sizeof first);
-    for (at = from; (size_t)(end - at) >= sizeof(pls_wire_link);) {
-        pls_wire_link link;
-        memcpy(&link, at, sizeof link);
-        used += snprintf(text + used, capacity - (size_t)used, "%.*s -> ", (int)link.name_bytes,
-                         (const char *)at + sizeof link);
-        if ((size_t)used >= capacity) {
-            return true;
-        }
-        at += sizeof link + link.name_bytes;
-    }
-    snprintf(text + used, capacity - (size_t)used, "%.*s", (int)first.name_bytes,
-             (const char *)from + sizeof first);
-    return true;
-}
-
-/* True if the request was refused. */
+/* False if the request was refused. */
 static bool admit(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
                   const pulsing_message *message)
 {
     char text[PLS_TEXT_BYTES_MAX];
     if (message->chain_bytes > 0 && actor->running >= actor->concurrency_max &&
-        deadlock_text(p, actor, message, text, sizeof text)) {
+        pls_cycle_of_chain(p, actor->id, message, text, sizeof text)) {
         refuse(p, actor, arrival, &message->origin, PULSING_DEADLOCK, text);
         return false;
     }
@@ -456,7 +442,7 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
         pls_dead_letter(p, PULSING_BAD_MESSAGE);
         return;
     }
-    pulsing_actor *actor = actor_find(p, head.actor_id);
+    pulsing_actor *actor = pls_actor_find(p, head.actor_id);
     if (actor == NULL || actor->stopping) {
         start_record(p, arrival);
         refuse(p, actor, arrival, &message.origin, PULSING_NO_ACTOR, "it has been stopped");
@@ -477,7 +463,7 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
 
 void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal)
 {
-    pulsing_actor *actor = actor_find(p, signal->value);
+    pulsing_actor *actor = pls_actor_find(p, signal->value);
     if (actor == NULL) {
         return;
     }

@@ -53,6 +53,9 @@ uint64_t pls_call_open(pulsing *p, pulsing_target *target, void *user, uint32_t 
     call->target = target;
     call->peer_id = 0;
     call->wait = 0;
+    call->told = false;
+    call->sender_id = 0;
+    call->seen_ns = 0;
     if (target != NULL) {
         target->references++;
     }
@@ -111,6 +114,20 @@ void pls_call_end(pulsing *p, uint64_t call_id, pulsing_status status, const cha
         message.payload_bytes = (uint32_t)strlen(text);
         p->on.reply(p->on.context, user, &message);
     }
+}
+
+void pls_call_give_up(pulsing *p, uint64_t call_id, pulsing_status status, const char *text)
+{
+    pls_call *call = pls_call_find(p, call_id);
+    if (call == NULL || call->state != PLS_CALL_PENDING) {
+        return;
+    }
+    void *user = call->user;
+    pulsing_call_cancel(p, call_id);
+    pulsing_message message = {.status = (uint8_t)status,
+                               .payload = (const uint8_t *)text,
+                               .payload_bytes = (uint32_t)strlen(text)};
+    p->on.reply(p->on.context, user, &message);
 }
 
 void pls_calls_end_all(pulsing *p, pulsing_status status, const char *text)

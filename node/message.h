@@ -21,6 +21,7 @@ typedef enum pls_wire_type {
     PLS_WIRE_STREAM_ROOM = 7,  /* pls_wire_signal: id = writer id, value = items read */
     PLS_WIRE_STREAM_CLOSE = 8, /* pls_wire_signal: id = writer id; the reader is gone */
     PLS_WIRE_STREAM_OPEN = 9,  /* pls_wire_signal: id = writer id, value = the reader's call id */
+    PLS_WIRE_PROBE = 10,       /* pls_wire_probe, then a pls_wire_link for each ask followed */
 } pls_wire_type;
 
 /* The runtime's byte of the record flags. */
@@ -67,6 +68,20 @@ typedef struct pls_wire_link {
     uint8_t name_bytes; /* the name follows */
 } __attribute__((packed)) pls_wire_link;
 
+#define PLS_PROBE_UNSENT 1u /* the last ask of the path has not left its sender yet */
+
+/* Looks for asks that wait for each other: it visits the actor that the last ask is for. */
+typedef struct pls_wire_probe {
+    uint64_t actor_id;
+    uint64_t call_id; /* the ask that it was sent for, in (slot, epoch) */
+    int64_t since_ns; /* CLOCK_MONOTONIC: since when that ask is known to wait */
+    uint32_t epoch;
+    uint16_t slot;
+    uint8_t flags;
+    uint8_t unused;
+} pls_wire_probe;
+
+_Static_assert(sizeof(pls_wire_probe) == 32, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_request) == 56, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_reply) == 16, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_link) == 17, "no padding on the wire");

@@ -30,6 +30,8 @@ typedef struct pulsing_actor_names {
 PLS_MUST_USE pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
                                        pulsing_actor **actor_out);
 uint64_t pulsing_actor_id_of(const pulsing_actor *actor);
+/* What texts of errors call the actor; at most 255 bytes. Lent until the actor is removed. */
+void pulsing_actor_name(pulsing_actor *actor, const char *name, uint8_t name_bytes);
 /* What inspectorscall the actor. Borrows the texts. */
 void pulsing_actor_describe(pulsing *p, pulsing_actor *actor, const pulsing_actor_names *names);
 /* Messages that wait in its mailbox, and that are being handled. */

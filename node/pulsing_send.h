@@ -84,6 +84,10 @@ void pulsing_call_cancel(pulsing *p, uint64_t call_id);
 bool pulsing_call_expire(pulsing *p, uint64_t call_id);
 /* The handler that asked is suspended on this call (or no more): what makes a cycle a deadlock. */
 void pulsing_call_awaited(pulsing *p, uint64_t call_id, bool awaited);
+/* Looks at calls that wait: asks that wait for each other in a circle are found within two patrols,
+ * and the youngest of them ends in PULSING_DEADLOCK; calls older than `slow_ns` are told to `slow`
+ * (0: none). Returns in how many ns to come again, at least 0.3 s; 0: when a call waits again. */
+int64_t pulsing_patrol(pulsing *p, int64_t slow_ns);
 uint32_t pulsing_call_count(const pulsing *p);
 /* Further callbacks about this call are for `user`. */
 void pulsing_call_user_set(pulsing *p, uint64_t call_id, void *user);

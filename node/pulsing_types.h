@@ -85,6 +85,11 @@ typedef struct pulsing_callbacks {
     void (*stream_room)(void *context, void *user, uint64_t items);
     /* The stream written as `user` has got a reader: (slot, epoch, call). */
     void (*stream_open)(void *context, void *user, const pulsing_origin *reader);
+    /* Whether the handler of the actor `actor` that made the call `user` is suspended on it. NULL:
+     * pulsing_call_awaited() says so. */
+    bool (*waits)(void *context, void *actor, void *user);
+    /* The call of `user` has waited for this long; told once. */
+    void (*slow)(void *context, void *user, int64_t ns);
     /* The stopping actor `user` has handled its last message. */
     void (*drained)(void *context, void *user);
     /* Find out where this restartable actor lives, whose birthplace is dead: end with

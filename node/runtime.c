@@ -114,6 +114,10 @@ static void drained_ignore(void *context, void *user)
 {
 }
 
+static void slow_ignore(void *context, void *user, int64_t ns)
+{
+}
+
 /* A program gives the callbacks that it has a use for. */
 static void callbacks_fill(pulsing_callbacks *on)
 {
@@ -123,6 +127,7 @@ static void callbacks_fill(pulsing_callbacks *on)
     on->cancel = on->cancel != NULL ? on->cancel : origin_ignore;
     on->stream_room = on->stream_room != NULL ? on->stream_room : room_ignore;
     on->stream_open = on->stream_open != NULL ? on->stream_open : origin_ignore;
+    on->slow = on->slow != NULL ? on->slow : slow_ignore;
     on->drained = on->drained != NULL ? on->drained : drained_ignore;
 }
 
@@ -253,6 +258,9 @@ static void arrival_handle(pulsing *p, const pls_arrival *arrival, bool defer)
     case PLS_WIRE_STREAM_ITEM:
     case PLS_WIRE_STREAM_END:
         pls_call_reply(p, arrival);
+        return;
+    case PLS_WIRE_PROBE:
+        pls_cycle_probe(p, arrival);
         return;
     default:
         break;

@@ -3,6 +3,7 @@
 #define PLS_NODE_RUNTIME_H
 
 #include "node/attach.h"
+#include "node/call.h"
 #include "node/message.h"
 #include "node/pulsing.h"
 #include "node/watch.h"
@@ -22,7 +23,6 @@
 /* Messages that wait in this process for credit, for room in a ring, or for a restart. */
 #define PLS_WAITING_MESSAGES_MAX (1u << 20)
 #define PLS_WAITING_BYTES_MAX (128u << 20)
-#define PLS_CALLS_MAX (1u << 20)
 #define PLS_SELF_BURST_MAX 256
 #define PLS_CHAIN_BYTES_MAX 2048
 #define PLS_TEXT_BYTES_MAX 512
@@ -82,28 +82,6 @@ typedef struct pls_end {
     char text[96];
 } pls_end;
 
-typedef enum pls_call_state {
-    PLS_CALL_FREE,
-    PLS_CALL_PENDING,
-    PLS_CALL_STREAM,    /* answered by a stream, or subscribed to one */
-    PLS_CALL_ABANDONED, /* cancelled; the answer is awaited for the window's sake */
-    PLS_CALL_WRITER,    /* not a call: the writing end of a stream */
-} pls_call_state;
-
-typedef struct pls_call {
-    uint32_t gen;
-    uint8_t state;
-    bool awaited;
-    bool kept; /* its message goes again to the rebuilt actor */
-    uint16_t slot;
-    uint32_t epoch;
-    uint32_t next_free;
-    void *user;
-    pulsing_target *target; /* counted; NULL for subscriptions and writers */
-    uint64_t peer_id;       /* stream: the other end's id */
-    uint64_t wait;          /* its entry in the obs memory */
-} pls_call;
-
 typedef enum pls_target_state {
     PLS_TARGET_UP,
     PLS_TARGET_MOVING,
@@ -142,10 +120,13 @@ struct pulsing_actor {
     struct pulsing_actor *next_runnable;
     uint64_t id;
     void *user;
+    const char *name;         /* lent by the host */
+    pulsing_origin suspended; /* of the message that was last left PULSING_RUNNING */
     uint32_t running;
     uint32_t concurrency_max;
     uint32_t mailbox_max;
     pulsing_overflow overflow;
+    uint8_t name_bytes;
     bool runnable;
     bool stopping;
     bool held;
@@ -215,6 +196,7 @@ struct pulsing {
     uint32_t calls_capacity;
     uint32_t calls_free; /* index + 1 */
     uint32_t calls_count;
+    uint32_t patrol_from; /* where the last one ran out of probes */
     pulsing_target *targets[PLS_BUCKETS];
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;

@@ -44,6 +44,8 @@ void pls_call_close(pulsing *p, uint64_t call_id);
 void pls_call_end(pulsing *p, uint64_t call_id, pulsing_status status, const char *text);
 void pls_calls_end_all(pulsing *p, pulsing_status status, const char *text);
 void pls_calls_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text);
+/* Ends a request under way with a status and a text: its handler is told that nobody waits. */
+void pls_call_give_up(pulsing *p, uint64_t call_id, pulsing_status status, const char *text);
 void pls_call_reply(pulsing *p, const pls_arrival *arrival);
 void pls_call_stream_signal(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
 /* Payload and block of an arrival whose fixed part is `fixed_bytes` long.
@@ -59,6 +61,8 @@ PLS_MUST_USE pls_err pls_target_retain(pulsing *p, pulsing_target *target,
                                        const pls_leaving *leaving);
 /* Takes a request that waits out of its queue; false if it has left. */
 bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id);
+/* Whether a request still waits in its queue. */
+bool pls_target_holds(const pulsing_target *target, uint64_t call_id);
 /* A restartable actor is not where it was: messages wait until the node has said where it is.
  * False for other actors, which are simply dead. */
 bool pls_target_lost_sight(pulsing *p, pulsing_target *target);
@@ -76,6 +80,10 @@ void pls_send_self(pulsing *p, pls_parcel *parcel);
 void pls_send_failed(pulsing *p, pls_parcel *parcel, pulsing_status status, const char *text);
 
 /* actor.c */
+pulsing_actor *pls_actor_find(const pulsing *p, uint64_t id);
+/* Whether this request of (slot, epoch) waits in the mailbox, or is the one that is suspended. */
+bool pls_actor_has(const pulsing *p, const pulsing_actor *actor, uint32_t slot, uint32_t epoch,
+                   uint64_t call_id);
 void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer);
 void pls_actors_run(pulsing *p);
 void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
@@ -83,6 +91,12 @@ void pls_actors_free(pulsing *p);
 void pls_dead_letter(pulsing *p, pulsing_status reason);
 /* A handler has raised: noted at its actor. */
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin);
+
+/* cycle.c: whether a request for this actor, which is at its limit, closes a circle of asks that
+ * wait for it; writes the names. */
+bool pls_cycle_of_chain(pulsing *p, uint64_t actor_id, const pulsing_message *message, char *text,
+                        size_t capacity);
+void pls_cycle_probe(pulsing *p, const pls_arrival *arrival);
 
 /* runtime.c: after pulsing_close() and the last block of our own. */
 void pls_runtime_free(pulsing *p);

@@ -148,7 +148,9 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
             return PLS_EFULL;
         }
         head.call_id = send->call_id;
-        pls_watch_wait_open(p, pls_call_find(p, send->call_id), call);
+        pls_call *opened = pls_call_find(p, send->call_id);
+        opened->sender_id = call->sender_id;
+        pls_watch_wait_open(p, opened, call);
     }
     request_write(send, call, &head);
     return PLS_OK;

@@ -225,6 +225,15 @@ bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id)
     return true;
 }
 
+bool pls_target_holds(const pulsing_target *target, uint64_t call_id)
+{
+    const pls_parcel *parcel = target->waiting.first;
+    while (parcel != NULL && parcel->call_id != call_id) {
+        parcel = parcel->next;
+    }
+    return parcel != NULL;
+}
+
 static void target_fail(pulsing *p, pulsing_target *target, pulsing_status status, const char *text)
 {
     pls_parcel *parcel = NULL;

@@ -112,7 +112,9 @@ typedef struct core_runtime {
     PyObject *node_id;  /* bytes */
     core_frame *frame;  /* of the plain method that runs now */
     core_call *waiting; /* blocking form: calls whose threads sleep */
+    PyObject *patrol;   /* the timer that looks at calls that wait; NULL: none */
     double ask_timeout; /* seconds; 0: none */
+    double slow_ask;    /* seconds after which a call that waits is logged; 0: never */
     unsigned long thread;
     pid_t pid;
     int64_t last_turn_ns;
@@ -121,6 +123,8 @@ typedef struct core_runtime {
     int64_t expect_ns;      /* how long the next message is expected to take */
     int64_t looked_from_ns; /* since when one is awaited; 0: none came late */
     int64_t look_filled_ns;
+    int64_t patrol_by_ns; /* blocking form: when to look at calls that wait; 0: not */
+    bool patrol_soon;     /* the timer comes within the shortest pause */
     bool armed;
     bool arm_scheduled;
     bool wake_scheduled;
@@ -171,6 +175,7 @@ struct core_call {
     bool tell;
     bool control;
     bool expired; /* its time is over; the receiver was asked how far it had come */
+    bool looking; /* the task that runs now looks at the ring for it */
 };
 
 /* An actor hosted here. */

@@ -97,6 +97,16 @@ void core_loop_wake_after(void *context, int64_t ns);
 void core_loop_notice(void *context);
 void core_loop_arm(core_runtime *rt);
 
+/* patrol.c: callbacks of the runtime, and the timer behind them. */
+bool core_on_waits(void *context, void *actor, void *user);
+void core_on_slow(void *context, void *user, int64_t ns);
+/* A call begins to wait: it is looked at within the shortest pause. 0, or -1 with an exception. */
+int core_patrol_start(core_runtime *rt);
+void core_patrol_stop(core_runtime *rt);
+/* Blocking form: after a sleep. */
+void core_patrol_due(core_runtime *rt);
+PyObject *core_patrol_on_timer(PyObject *self, PyObject *ignored);
+
 /* wait.c: looking before sleeping, and the blocking form. */
 bool core_look(core_runtime *rt);
 bool core_look_once(core_runtime *rt, int64_t ns_max);

@@ -30,6 +30,7 @@ core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label)
     call->tell = false;
     call->control = false;
     call->expired = false;
+    call->looking = false;
     PyObject_GC_Track(call);
     return call;
 }
@@ -202,7 +203,8 @@ static PySendResult call_suspend(core_call *call, PyObject **out)
     }
     call->future = future;
     if (PyObject_SetAttr(future, rt->state->names[CORE_NAME_BLOCKING], Py_True) < 0 ||
-        (call->deadline_ns != 0 && call->timer == NULL && timer_start(call) < 0)) {
+        (call->deadline_ns != 0 && call->timer == NULL && timer_start(call) < 0) ||
+        (!rt->patrol_soon && core_patrol_start(rt) < 0)) {
         return PYGEN_ERROR;
     }
     *out = Py_NewRef(future);
@@ -239,7 +241,9 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
             *out = Py_NewRef(Py_None);
             return PYGEN_NEXT;
         }
+        call->looking = true;
         core_look(rt);
+        call->looking = false;
         if (call->state != CORE_CALL_PENDING) {
             return call_take(call, out);
         }

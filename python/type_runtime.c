@@ -70,6 +70,8 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .stream_item = core_on_stream_item,
                       .sent = core_on_sent,
                       .cancel = core_on_cancel,
+                      .waits = core_on_waits,
+                      .slow = core_on_slow,
                       .stream_room = core_on_stream_room,
                       .stream_open = core_on_stream_open,
                       .drained = core_on_drained,
@@ -145,25 +147,53 @@ static PyObject *runtime_start(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Calls the actor by its name, else by class and id. */
+static int cell_name(core_runtime *rt, core_cell *cell, PyObject *name, PyObject *class_name)
+{
+    char id[32];
+    Py_ssize_t class_bytes = 0;
+    const char *class_utf8 = PyUnicode_AsUTF8AndSize(class_name, &class_bytes);
+    PyOS_snprintf(id, sizeof id, "%llx", (unsigned long long)cell->id);
+    cell->name = name == Py_None ? PyUnicode_FromFormat("%U %s", class_name, id) : Py_NewRef(name);
+    if (class_utf8 == NULL || cell->name == NULL) {
+        return -1;
+    }
+    cell->name_utf8 = PyUnicode_AsUTF8AndSize(cell->name, &cell->name_bytes);
+    if (cell->name_utf8 == NULL) {
+        return -1;
+    }
+    if (cell->name_bytes > 255) {
+        cell->name_bytes = 255;
+    }
+    pulsing_actor_name(cell->actor, cell->name_utf8, (uint8_t)cell->name_bytes);
+    pulsing_actor_describe(rt->p, cell->actor,
+                           &(pulsing_actor_names){.name = cell->name_utf8,
+                                                  .class_name = class_utf8,
+                                                  .name_bytes = (size_t)cell->name_bytes,
+                                                  .class_bytes = (size_t)class_bytes});
+    return 0;
+}
+
 static PyObject *runtime_host(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"instance", "methods",  "receive",      "receive_context",
-                               "context",  "name",     "mailbox",      "concurrency",
-                               "overflow", "actor_id", "system_actor", NULL};
+    static char *keywords[] = {"instance", "methods",      "receive", "receive_context", "context",
+                               "name",     "class_name",   "mailbox", "concurrency",     "overflow",
+                               "actor_id", "system_actor", NULL};
     core_runtime *rt = (core_runtime *)self;
     PyObject *instance = NULL;
     PyObject *methods = NULL;
     PyObject *receive = NULL;
     PyObject *actor_context = NULL;
     PyObject *name = NULL;
+    PyObject *class_name = NULL;
     int receive_context = 0;
     int system_actor = 0;
     unsigned overflow = 0;
     unsigned long long id = 0;
     pulsing_actor_options options = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!OpOUIII|Kp", keywords, &instance,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!OpOOUIII|Kp", keywords, &instance,
                                      &PyDict_Type, &methods, &receive, &receive_context,
-                                     &actor_context, &name, &options.mailbox_max,
+                                     &actor_context, &name, &class_name, &options.mailbox_max,
                                      &options.concurrency_max, &overflow, &id, &system_actor) ||
         core_check_use(rt) < 0) {
         return NULL;
@@ -178,38 +208,33 @@ static PyObject *runtime_host(PyObject *self, PyObject *args, PyObject *kwargs)
     cell->methods = Py_NewRef(methods);
     cell->receive = Py_NewRef(receive);
     cell->context = Py_NewRef(actor_context);
-    cell->name = Py_NewRef(name);
+    cell->name = NULL;
     cell->invocations = NULL;
     cell->writers = PySet_New(NULL);
     cell->drained = NULL;
     cell->failed = NULL;
     cell->receive_context = receive_context != 0;
-    cell->name_utf8 = PyUnicode_AsUTF8AndSize(name, &cell->name_bytes);
     PyObject_GC_Track(cell);
-    if (cell->writers == NULL || cell->name_utf8 == NULL || cell->name_bytes > 255) {
-        PyErr_Format(PyExc_ValueError, "an actor's name has at most 255 bytes");
-        Py_DECREF(cell);
-        return NULL;
-    }
     options.id = id;
     if (system_actor != 0) {
         options.id = (uint64_t)pulsing_slot(rt->p) << 56 | (uint64_t)pulsing_epoch(rt->p) << 32;
     }
     options.overflow = (pulsing_overflow)overflow;
     options.user = cell;
-    pls_err err = pulsing_actor_add(rt->p, &options, &cell->actor);
+    pls_err err =
+        cell->writers != NULL ? pulsing_actor_add(rt->p, &options, &cell->actor) : PLS_ENOMEM;
     if (err != PLS_OK) {
         Py_DECREF(cell);
         core_fail(rt->state, err, "the actor cannot be hosted");
         return NULL;
     }
     cell->id = pulsing_actor_id_of(cell->actor);
-    const char *class_name = Py_TYPE(instance)->tp_name;
-    pulsing_actor_describe(rt->p, cell->actor,
-                           &(pulsing_actor_names){.name = cell->name_utf8,
-                                                  .class_name = class_name,
-                                                  .name_bytes = (size_t)cell->name_bytes,
-                                                  .class_bytes = strlen(class_name)});
+    if (cell_name(rt, cell, name, class_name) < 0) {
+        pulsing_actor_remove(rt->p, cell->actor, "it could not be hosted");
+        cell->actor = NULL;
+        Py_DECREF(cell);
+        return NULL;
+    }
     return Py_NewRef((PyObject *)cell); /* one for the runtime's table */
 }
 
@@ -279,6 +304,7 @@ static PyObject *runtime_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     core_runtime *rt = (core_runtime *)self;
     pulsing *p = rt->p;
     rt->closed = true;
+    core_patrol_stop(rt);
     if (p == NULL) {
         Py_RETURN_NONE;
     }
@@ -430,6 +456,7 @@ static int runtime_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(rt->host);
     Py_VISIT(rt->system);
     Py_VISIT(rt->requests);
+    Py_VISIT(rt->patrol);
     return 0;
 }
 
@@ -442,6 +469,7 @@ static int runtime_clear(PyObject *self)
     Py_CLEAR(rt->host);
     Py_CLEAR(rt->system);
     Py_CLEAR(rt->requests);
+    Py_CLEAR(rt->patrol);
     Py_CLEAR(rt->ready);
     Py_CLEAR(rt->call_soon);
     Py_CLEAR(rt->call_later);
@@ -473,6 +501,7 @@ static PyMethodDef runtime_methods[] = {
     {"on_event", core_loop_on_event, METH_NOARGS, "The eventfd is readable."},
     {"on_wake", core_loop_on_wake, METH_NOARGS, "Something for this process itself is queued."},
     {"on_arm", core_loop_on_arm, METH_NOARGS, "The loop has turned."},
+    {"on_patrol", core_patrol_on_timer, METH_NOARGS, "Look at the calls that wait."},
     {"on_control", runtime_on_control, METH_NOARGS,
      "The control socket is ready; true: also ask for writability."},
     {"before_sleep", core_loop_before_sleep, METH_O, "For a selector: seconds that it may sleep."},
@@ -498,6 +527,8 @@ static PyMemberDef runtime_members[] = {
     {"node_id", T_OBJECT, offsetof(core_runtime, node_id), READONLY, "16 bytes."},
     {"system", T_OBJECT, offsetof(core_runtime, system), READONLY, "The system it belongs to."},
     {"ask_timeout", T_DOUBLE, offsetof(core_runtime, ask_timeout), 0, "Seconds; 0: none."},
+    {"slow_ask", T_DOUBLE, offsetof(core_runtime, slow_ask), 0,
+     "Seconds after which a call that waits is logged; 0: never."},
     {NULL, 0, 0, 0, NULL},
 };
 

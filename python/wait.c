@@ -237,6 +237,7 @@ static int lead(core_runtime *rt, core_call *call)
         if (lead_sleep(rt, call) < 0) {
             return -1;
         }
+        core_patrol_due(rt);
         if (call->deadline_ns != 0 && call->deadline_ns <= pulsing_now_ns()) {
             return 0;
         }

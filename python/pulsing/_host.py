@@ -120,7 +120,17 @@ class Host:
             name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")
         }
         self.cell = self.rt.host(
-            self, endpoints, None, False, None, "system", 1 << 20, 1 << 20, 0, system_actor=True
+            self,
+            endpoints,
+            None,
+            False,
+            None,
+            None,
+            "system",
+            1 << 20,
+            1 << 20,
+            0,
+            system_actor=True,
         )
 
     def background(self, coroutine: Any) -> asyncio.Task:
@@ -205,7 +215,8 @@ class Host:
             receive,
             description.receive_context,
             context,
-            name or description.name,
+            name,
+            description.name,
             options.get("mailbox", MAILBOX_DEFAULT),
             description.concurrency,
             _OVERFLOWS[options.get("overflow", "wait")],
