@@ -136,7 +136,8 @@ void core_on_slow(void *context, void *user, int64_t ns)
         return;
     }
     Py_INCREF(call);
-    PyObject *words = core_ref_words(call->ref);
+    bool host = (uint32_t)call->ref->id == 0;
+    PyObject *words = host ? PyUnicode_FromString("the system") : core_ref_words(call->ref);
     PyObject *label = call->label != NULL ? call->label : Py_None;
     if (words != NULL) {
         Py_XDECREF(waits_call("report", "(OOOdII)", rt, label, words, (double)ns / 1e9,

@@ -186,6 +186,13 @@ static int sleep_ms(const core_call *call)
     return left < 0 ? 0 : left < SLEEP_MS_MAX ? (int)left : SLEEP_MS_MAX;
 }
 
+/* At most `ms`, and not beyond a time that is set. */
+static int sleep_until(int64_t by_ns, int ms)
+{
+    int64_t left = by_ns != 0 ? (by_ns - pulsing_now_ns()) / 1000000 + 1 : ms;
+    return left < 0 ? 0 : left < ms ? (int)left : ms;
+}
+
 static int control_take(core_runtime *rt)
 {
     PyObject *none = core_control_poll(rt);
@@ -207,12 +214,8 @@ static int lead_sleep(core_runtime *rt, const core_call *call)
     if (!pulsing_arm(rt->p)) {
         return 0;
     }
-    int ms = sleep_ms(call);
-    if (rt->wake_by_ns != 0) {
-        int64_t wake = (rt->wake_by_ns - pulsing_now_ns()) / 1000000 + 1;
-        ms = wake < 0 ? 0 : wake < ms ? (int)wake : ms;
-        rt->wake_by_ns = 0;
-    }
+    int ms = sleep_until(rt->wake_by_ns, sleep_until(rt->patrol_by_ns, sleep_ms(call)));
+    rt->wake_by_ns = 0;
     int ready = 0;
     Py_BEGIN_ALLOW_THREADS
     ready = poll(fds, 2, ms);
@@ -247,6 +250,9 @@ static int lead(core_runtime *rt, core_call *call)
 
 static int wait_for(core_runtime *rt, core_call *call)
 {
+    if (!rt->patrol_soon && core_patrol_start(rt) < 0) {
+        return -1;
+    }
     while (call->state == CORE_CALL_PENDING) {
         if (rt->leader) {
             if (follow(rt, call) < 0) {

@@ -69,6 +69,7 @@ class BlockingSystem:
         self._closed = False
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
+        rt.slow_ask = config.slow_ask or 0.0
         rt.start(self, self)
 
     @property

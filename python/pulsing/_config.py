@@ -83,6 +83,7 @@ class SystemConfig:
     name: str | None = None
     ask_timeout: float | None = None
     stop_timeout: float = 10.0
+    slow_ask: float | None = 30.0
     memory_bytes: int | None = None
     attach_to: str | None = None
 
@@ -108,6 +109,7 @@ class SystemConfig:
         _count("workers", self.workers, 0, 254)
         _count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
         _seconds("ask_timeout", self.ask_timeout)
+        _seconds("slow_ask", self.slow_ask)
         put(self, "stop_timeout", _seconds("stop_timeout", self.stop_timeout, zero=True))
         if self.name is not None and (
             not isinstance(self.name, str) or not 0 < len(self.name.encode()) <= 255
@@ -175,6 +177,11 @@ class SystemConfig:
     def with_ask_timeout(self, seconds: float | None) -> SystemConfig:
         """The deadline of an ask that gives none itself."""
         return self._with(ask_timeout=seconds)
+
+    @_OnClassOrInstance
+    def with_slow_ask(self, seconds: float | None) -> SystemConfig:
+        """After how long a call that waits is logged, once, with whom it waits for; None: never."""
+        return self._with(slow_ask=seconds)
 
     @_OnClassOrInstance
     def with_stop_timeout(self, seconds: float) -> SystemConfig:

@@ -42,7 +42,13 @@ def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
     from . import _template
 
     workers = usable_cpus() if config.workers is None else config.workers
-    info = _core.encode({"setup": config.worker_setup, "stop_timeout": config.stop_timeout})
+    info = _core.encode(
+        {
+            "setup": config.worker_setup,
+            "stop_timeout": config.stop_timeout,
+            "slow_ask": config.slow_ask,
+        }
+    )
     return (
         node_program(),
         workers,
@@ -218,6 +224,7 @@ class ActorSystem:
         self._writing = False
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
+        rt.slow_ask = config.slow_ask or 0.0
         self._host = Host(self)
         rt.start(self._host, self, self._on_control)
         _live.add(self)

@@ -70,9 +70,9 @@ def report(runtime: Any, label: str | None, words: str, seconds: float, slot: in
     """Logs a call that has waited for long, with whom it waits for."""
     what = f"{label}()" if label else "a message"
     log.warning(
-        "%s of actor %s has not been answered for %.3g s; it waits for %s",
+        "%s of %s has not been answered for %.3g s; it waits for %s",
         what,
-        words,
+        words if words == "the system" else f"actor {words}",
         seconds,
         _place(runtime, slot, epoch),
     )

@@ -74,7 +74,11 @@ def main(control: int, info: dict[str, Any]) -> int:
     loop = asyncio.SelectorEventLoop(selector)
     asyncio.set_event_loop(loop)
     rt = _core.Runtime(control, worker=True, loop=loop, hooked=True)
-    config = SystemConfig(stop_timeout=settings.get("stop_timeout", 10.0), workers=0)
+    config = SystemConfig(
+        stop_timeout=settings.get("stop_timeout", 10.0),
+        slow_ask=settings.get("slow_ask", 30.0),
+        workers=0,
+    )
     selector.attach(rt)
     system = WorkerSystem(rt, config, None, loop)
     system._listen()
