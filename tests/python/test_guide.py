@@ -12,11 +12,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import importlib.util
 import io
+import json
 import logging
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -372,6 +376,81 @@ async def test_pipeline(system):
         space[f"Stage{i}"] = as_actor(stage)
     got = await play(use, space)
     assert got["result"] == {"steps": [1, 2, 3]}
+
+
+MAKE_MODEL = """
+import json, sys, torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import PreTrainedTokenizerFast
+
+folder, prompt = sys.argv[1:]
+letters = ["<end>", *map(chr, range(32, 127))]
+words = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="?"))
+words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+words.decoder = decoders.Fuse()
+PreTrainedTokenizerFast(
+    tokenizer_object=words, eos_token="<end>", pad_token="<end>"
+).save_pretrained(folder)
+torch.manual_seed(0)
+config = GPT2Config(
+    vocab_size=len(letters), n_positions=64, n_embd=32, n_layer=2, n_head=2,
+    bos_token_id=0, eos_token_id=0, pad_token_id=0,
+)
+GPT2LMHeadModel(config).save_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+inputs = tokenizer(prompt, return_tensors="pt")
+out = model.generate(**inputs, max_new_tokens=8)
+said = tokenizer.decode(out[0], skip_special_tokens=True)
+new = [tokenizer.decode(token) for token in out[0][inputs["input_ids"].shape[1]:]]
+print(json.dumps([said, new]))
+"""
+
+
+@pytest.fixture
+def causal_model(tmp_path):
+    """A small language model with random weights, saved: (folder, prompt, what it says to that)."""
+    for name in ("torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: the extra `models` brings it")
+    command = [sys.executable, "-c", MAKE_MODEL, str(tmp_path / "model"), "Hello"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    return str(tmp_path / "model"), "Hello", *json.loads(done.stdout.splitlines()[-1])
+
+
+async def test_llm(system, causal_model):
+    folder, prompt, said, tokens = causal_model
+    space = supply()
+    exec(snippet("llm"), space)
+
+    @as_actor
+    class Streaming(space["LLMService"]):
+        """`generate_streaming` is no method of transformers: its reader supplies it."""
+
+        async def load_model(self):
+            await super().load_model()
+
+            def generate_streaming(input_ids, **_):
+                for _ in range(8):
+                    logits = self.model(input_ids).logits
+                    token = logits[:, -1:].argmax(-1)
+                    input_ids = logits.new_tensor([[*input_ids[0], token[0, 0]]]).long()
+                    yield token[0]
+
+            self.model.generate_streaming = generate_streaming
+
+        async def kinds(self):
+            return type(self.model).__module__, type(self.tokenizer).__module__
+
+    llm = await Streaming.local(system, folder)
+    await llm.load_model()
+    model, tokenizer = await llm.kinds()
+    assert model.startswith("transformers.") and tokenizer.startswith("transformers.")
+    assert await llm.generate(prompt, max_tokens=8) == said
+    assert said.startswith(prompt) and len(tokens) == 8
+    assert [token async for token in llm.generate_stream(prompt)] == tokens
 
 
 async def test_llm_with_a_model_of_ours_in_the_place_of_transformers(system):
