@@ -141,7 +141,9 @@ static PyObject *ref_get_id(PyObject *self, void *Py_UNUSED(closure))
 
 static PyObject *ref_get_place(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(pulsing_target_slot(((core_ref *)self)->target));
+    const pulsing_target *target = ((core_ref *)self)->target;
+    return Py_BuildValue("(II)", (unsigned)pulsing_target_slot(target),
+                         (unsigned)pulsing_target_epoch(target));
 }
 
 static PyObject *ref_repr(PyObject *self)
@@ -293,7 +295,7 @@ static PyMemberDef ref_members[] = {
 static PyGetSetDef ref_getset[] = {
     {"actor_id", ref_get_actor_id, NULL, "The actor's id.", NULL},
     {"_id", ref_get_id, NULL, "The actor's id on its node, a number.", NULL},
-    {"_slot", ref_get_place, NULL, "The slot of the process where it lives.", NULL},
+    {"_place", ref_get_place, NULL, "The process where it lives: slot and epoch.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -209,8 +209,9 @@ class BlockingSystem:
 
     def _home(self, ref: Any) -> tuple[int, int] | None:
         actor = ref._id
-        if ref._slot == actor >> 56:
-            return actor >> 56, actor >> 32 & 0xFFFFFF
+        birthplace = (actor >> 56, actor >> 32 & 0xFFFFFF)
+        if ref._place == birthplace:
+            return birthplace
         reply = self._rt.actor_find(actor)
         return (reply[1], reply[2]) if reply[0] == 0 else None
 

@@ -464,7 +464,7 @@ class ActorSystem:
         """Where an actor lives now: (slot, epoch)."""
         actor = ref._id
         birthplace = (actor >> 56, actor >> 32 & 0xFFFFFF)
-        if ref._slot == birthplace[0]:
+        if ref._place == birthplace:
             return birthplace
         reply = await self._rt.actor_find(actor)
         return (reply[1], reply[2]) if reply[0] == 0 else None
