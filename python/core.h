@@ -176,6 +176,7 @@ struct core_call {
     bool control;
     bool expired; /* its time is over; the receiver was asked how far it had come */
     bool looking; /* the task that runs now looks at the ring for it */
+    bool yielded; /* its task has stepped aside once, so that an actor here can answer */
 };
 
 /* An actor hosted here. */

@@ -31,6 +31,7 @@ core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label)
     call->control = false;
     call->expired = false;
     call->looking = false;
+    call->yielded = false;
     PyObject_GC_Track(call);
     return call;
 }
@@ -194,6 +195,19 @@ static void mark_awaited(core_call *call)
     }
 }
 
+static bool is_here(const core_call *call)
+{
+    return call->ref != NULL && pulsing_target_slot(call->ref->target) == pulsing_slot(call->rt->p);
+}
+
+/* Whether the loop takes in messages of this process before it comes back to a task that steps
+ * aside now: a plain method of an actor here has then answered, and no future is needed. */
+static bool is_next(const core_call *call)
+{
+    const core_runtime *rt = call->rt;
+    return !call->yielded && !call->control && (rt->hooked || rt->wake_scheduled) && is_here(call);
+}
+
 static PySendResult call_suspend(core_call *call, PyObject **out)
 {
     core_runtime *rt = call->rt;
@@ -234,9 +248,12 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
         return PYGEN_ERROR;
     }
     mark_awaited(call);
-    bool elsewhere =
-        call->ref == NULL || pulsing_target_slot(call->ref->target) != pulsing_slot(rt->p);
-    if (rt->ready != NULL && !call->control && elsewhere) {
+    if (is_next(call)) {
+        call->yielded = true;
+        *out = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    if (rt->ready != NULL && !call->control && !is_here(call)) {
         if (core_loop_turn_due(rt)) {
             *out = Py_NewRef(Py_None);
             return PYGEN_NEXT;

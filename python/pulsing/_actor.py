@@ -302,7 +302,7 @@ async def _local(
         kwargs,
         name=name,
         public=public,
-        placement=placement or "worker",
+        placement=placement,
         detached=detached,
     )
 

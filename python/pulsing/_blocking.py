@@ -131,10 +131,10 @@ class BlockingSystem:
         self._check()
         name = kwargs.pop("name", None)
         public = kwargs.pop("public", True)
-        placement = kwargs.pop("placement", None) or "worker"
+        placement = kwargs.pop("placement", None)
         kwargs.pop("detached", None)
         check_name(name)
-        kind, index = self._placer.normalize(placement, self.node_id)
+        kind, index = self._placer.normalize(placement)
         if kind == "remote":
             raise ActorNotFound("placement='remote': this node knows no other node")
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
@@ -143,7 +143,7 @@ class BlockingSystem:
                 cls, args, kwargs, name=name, public=public, placement="here", detached=True
             )
             return self._rebind(background.run(spawn))
-        place = self._placer.quick() if kind == "worker" else None
+        place = self._placer.quick(kind, index)
         if place is None:
             place = place_of(self._rt.place(*self._placer.request(kind, index)))
         flags = flags_of(public) if name is not None else 0

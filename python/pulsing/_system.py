@@ -102,9 +102,14 @@ class Placer:
             if line[3] == ROLE_WORKER and line[2] == ALIVE and line[5] >= 0
         }
 
-    def quick(self) -> tuple[int, int] | None:
-        """(slot, epoch) when every worker has started; else the node has to be asked."""
+    def quick(self, kind: str, index: int) -> tuple[int, int] | None:
+        """(slot, epoch) when the workers in question have started; else the node is asked."""
+        if kind == "dedicated":
+            return None
         workers = self._workers()
+        if kind == "index":
+            slot, epoch, _ = workers.get(index, (0, 0, 0))
+            return (slot, epoch) if epoch else None
         if len(workers) < self.rt.workers_max:
             return None
         slot, epoch, _ = min(
@@ -133,8 +138,10 @@ class Placer:
             return source(index)
         return source[index] if index < len(source) else None
 
-    def normalize(self, placement: Any, node_id: NodeId) -> tuple[str, int]:
+    def normalize(self, placement: Any) -> tuple[str, int]:
         """(kind, index) of a `placement=` argument; ValueError for what is none."""
+        if placement is None:
+            return "worker", 0
         if placement in ("here", "worker", "dedicated", "remote"):
             return placement, 0
         if isinstance(placement, int) and not isinstance(placement, bool):
@@ -145,7 +152,7 @@ class Placer:
                     "SystemConfig.with_workers(n) sets how many there are"
                 )
             return "index", placement
-        if placement == node_id:
+        if placement == NodeId(self.rt.node_id):
             return "worker", 0
         raise ValueError(
             f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', "
@@ -321,7 +328,7 @@ class ActorSystem:
         self._check()
         check_name(name)
         flags = flags_of(public) if name is not None else 0
-        kind, index = self._placer.normalize(placement, self.node_id)
+        kind, index = self._placer.normalize(placement)
         if kind == "remote":
             raise ActorNotFound("placement='remote': this node knows no other node")
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
@@ -331,7 +338,7 @@ class ActorSystem:
                 hosted.cell.id, window_of(description), False, name, description.name
             )
             return self._owned(ref, detached)
-        place = self._placer.quick() if kind == "worker" else None
+        place = self._placer.quick(kind, index)
         if place is None:
             place = await self._place(kind, index)
         pending = self._placer.pending
