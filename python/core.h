@@ -172,11 +172,11 @@ struct core_call {
     core_call *next_waiting; /* blocking form */
     PyThread_type_lock lock;
     core_call_state state;
-    bool tell;
-    bool control;
-    bool expired; /* its time is over; the receiver was asked how far it had come */
-    bool looking; /* the task that runs now looks at the ring for it */
-    bool yielded; /* its task has stepped aside once, so that an actor here can answer */
+    bool tell : 1;
+    bool control : 1;
+    bool expired : 1; /* its time is over; the receiver was asked how far it had come */
+    bool looking : 1; /* the task that runs now looks at the ring for it */
+    bool yielded : 1; /* its task has stepped aside once, so that an actor here can answer */
 };
 
 /* An actor hosted here. */
