@@ -25,7 +25,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+import cpu_time
 import docstrings
 import embedding
 from pulsing.actor import ActorDied, ActorSystem, SystemConfig, as_actor, create_actor_system
@@ -47,6 +48,8 @@ QUERIES = [
 ]
 # Calls that wait at each worker, so that it finds the next batch when it has answered one.
 WINDOW = 4
+# Beyond this share of the CPUs used by other programs, rates say little.
+DISTURBED = 0.1
 # Deaths that one batch may meet before the job gives up on it.
 DEATHS_MAX = 5
 KILLS_MAX = 8
@@ -100,6 +103,37 @@ class Outcome:
         return int((~np.isnan(self.vectors).any(axis=1)).sum())
 
 
+@dataclass
+class Turns:
+    """What one side has done in the rounds of a comparison."""
+
+    pids: list[int]
+    rates: list[float] = field(default_factory=list)
+    passages: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    machine_s: float = 0.0
+
+    @contextlib.contextmanager
+    def turn(self, passages: int, outcome: Outcome) -> Iterator[Outcome]:
+        cpu_s, machine_s = cpu_time.of_processes(self.pids), cpu_time.of_machine()
+        yield outcome
+        self.cpu_s += cpu_time.of_processes(self.pids) - cpu_s
+        self.machine_s += cpu_time.of_machine() - machine_s
+        self.seconds += outcome.seconds
+        self.passages += passages
+        self.rates.append(passages / outcome.seconds)
+
+    def cpu_us(self) -> float:
+        """Of a passage, in this process and the workers."""
+        return self.cpu_s / self.passages * 1e6
+
+    def others(self) -> float:
+        """The share of the CPUs that other programs used meanwhile."""
+        cpus = len(os.sched_getaffinity(0))
+        return max(0.0, self.machine_s - self.cpu_s) / (self.seconds * cpus)
+
+
 def batches_of(texts: list[str], size: int) -> list[Batch]:
     return [Batch(start, texts[start : start + size]) for start in range(0, len(texts), size)]
 
@@ -140,7 +174,10 @@ class PoolSide:
     model: embedding.Model
 
     def __init__(self, count: int, model_path: str) -> None:
+        before = set(multiprocessing.active_children())
         self.pool = multiprocessing.Pool(count, PoolSide.begin, (model_path,))
+        processes = set(multiprocessing.active_children()) - before
+        self.pids = [process.pid for process in processes if process.pid is not None]
 
     @staticmethod
     def begin(model_path: str) -> None:
@@ -309,48 +346,58 @@ class Job:
         counts = sorted({1, len(workers)})
         rounds = f"median of {self.options.rounds} alternating rounds"
         table = Table(title=f"Passages a second, {rounds}")
-        for heading in ("batch", "workers", "pulsing", "multiprocessing.Pool", "ratio"):
+        for heading in ("batch", "workers", "pulsing", "Pool", "ratio", "CPU us", "Pool's"):
             table.add_column(heading, justify="right")
+        pids = [(await worker.report())["pid"] for worker in workers]
         pools = {count: PoolSide(count, self.model_path) for count in counts}
+        disturbed = 0.0
         console.print("[dim]comparing with multiprocessing.Pool ...[/dim]")
         try:
             for size, texts in work.items():
                 for count in counts:
-                    ours, theirs = await self.rounds(workers[:count], pools[count], texts, size)
-                    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-                    rates = [f"{statistics.median(side):,.0f}" for side in (ours, theirs)]
-                    table.add_row(str(size), str(count), *rates, f"{ratio:.2f}")
+                    sides = Turns([os.getpid(), *pids]), Turns([os.getpid(), *pools[count].pids])
+                    await self.rounds(workers[:count], pools[count], texts, size, sides)
+                    ours, theirs = sides
+                    pairs = zip(ours.rates, theirs.rates, strict=True)
+                    ratio = statistics.median(a / b for a, b in pairs)
+                    rates = [f"{statistics.median(side.rates):,.0f}" for side in sides]
+                    costs = [f"{side.cpu_us():,.0f}" for side in sides]
+                    table.add_row(str(size), str(count), *rates, f"{ratio:.2f}", *costs)
+                    disturbed = max(disturbed, *(side.others() for side in sides))
         finally:
             for pool in pools.values():
                 pool.close()
+        table.caption = "CPU us: processor time of a passage, in all processes of that side."
         console.print(table)
+        if disturbed > DISTURBED:
+            share = f"Other programs used up to {disturbed:.0%} of the CPUs meanwhile"
+            self.say("disturbed", f"{share}: compare the processor time, not the rates.")
 
     async def rounds(
-        self, workers: list, pool: PoolSide, texts: list[str], size: int
-    ) -> tuple[list[float], list[float]]:
-        ours: list[float] = []
-        theirs: list[float] = []
+        self,
+        workers: list,
+        pool: PoolSide,
+        texts: list[str],
+        size: int,
+        sides: tuple[Turns, Turns],
+    ) -> None:
+        batches = batches_of(texts, size)
 
-        async def our_turn() -> None:
-            outcome = self.outcome()
-            await embed_all(workers, batches_of(texts, size), outcome, None)
-            ours.append(len(texts) / outcome.seconds)
+        async def our_turn(turns: Turns) -> None:
+            with turns.turn(len(texts), self.outcome()) as outcome:
+                await embed_all(workers, batches, outcome, None)
 
-        async def their_turn() -> None:
-            outcome = self.outcome()
-            pool.embed_all(batches_of(texts, size), outcome)
-            theirs.append(len(texts) / outcome.seconds)
+        async def their_turn(turns: Turns) -> None:
+            with turns.turn(len(texts), self.outcome()) as outcome:
+                pool.embed_all(batches, outcome)
 
-        turns = [our_turn, their_turn]
-        for turn in turns:
-            await turn()
-        ours.clear()
-        theirs.clear()
+        order = [(our_turn, sides[0]), (their_turn, sides[1])]
+        for turn, side in order:
+            await turn(Turns(side.pids))
         for _ in range(self.options.rounds):
-            for turn in turns:
-                await turn()
-            turns.reverse()
-        return ours, theirs
+            for turn, side in order:
+                await turn(side)
+            order.reverse()
 
     async def answer(self, worker, vectors: np.ndarray) -> None:
         for query in self.options.query or QUERIES:

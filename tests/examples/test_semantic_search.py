@@ -2,9 +2,11 @@
 """The main job on a part of its corpus: it says what it did, a kill loses nothing, and it embeds
 with a transformers checkpoint as well."""
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,25 @@ def test_job_says_what_it_did() -> None:
     out = run("--limit", "600", "--rounds", "1", "--singles", "20", "--query", "open a socket")
     assert "600 of 600 passages have their vector" in out
     assert "What each worker did" in out
-    assert re.search(r"256 +│ +2 +│ +[\d,]+ +│ +[\d,]+ +│ +\d\.\d\d", out), out
-    assert re.search(r"1 +│ +1 +│ +[\d,]+ +│ +[\d,]+ +│ +\d\.\d\d", out), out
+    figures = r" +│ +[\d,]+ +│ +[\d,]+ +│ +\d+\.\d\d +│ +[\d,]+ +│ +[\d,]+ +│"
+    assert re.search("256 +│ +2" + figures, out), out
+    assert re.search("1 +│ +1" + figures, out), out
     answers = out[out.index("open a socket") :].splitlines()[1:4]
     likenesses = [float(line.split()[0]) for line in answers]
     assert len(likenesses) == 3 and likenesses == sorted(likenesses, reverse=True)
+
+
+def test_cpu_time_is_that_of_the_processes_and_part_of_the_machines(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    import cpu_time
+
+    before, machine = cpu_time.of_processes([os.getpid()]), cpu_time.of_machine()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    mine = cpu_time.of_processes([os.getpid()]) - before
+    assert 0.25 <= mine <= 0.5
+    assert cpu_time.of_machine() - machine >= mine - 0.05
 
 
 def test_kill_loses_no_result() -> None:
