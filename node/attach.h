@@ -156,6 +156,12 @@ PLS_MUST_USE pls_err pls_attach_segment_get(pls_attach *attach, uint32_t slot, u
 PLS_MUST_USE pls_err pls_attach_obs_get(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                         int *fd_out);
 
+/* The last output lines of a worker, as pls_attach_output_tail() of node/requests.h gives them.
+ * Errors:  PLS_ENOENT; PLS_ECLOSED, PLS_ETIMEDOUT.
+ * Threads: owner thread; may block 5 s. */
+PLS_MUST_USE pls_err pls_attach_output_tail_wait(pls_attach *attach, uint32_t slot, uint32_t epoch,
+                                                 char *text, size_t capacity, size_t *bytes_out);
+
 /* Registers a segment of this process; when it returns PLS_OK, the descriptor is in the socket, so
  * a message that points into the segment can be resolved even if this process is killed next.
  * Errors:  PLS_ECLOSED, PLS_ETIMEDOUT.

@@ -294,6 +294,25 @@ pls_err pls_attach_obs_get(pls_attach *attach, uint32_t slot, uint32_t epoch, in
     return descriptor_get(attach, &packet, "asking for an obs memory", fd_out);
 }
 
+pls_err pls_attach_output_tail_wait(pls_attach *attach, uint32_t slot, uint32_t epoch, char *text,
+                                    size_t capacity, size_t *bytes_out)
+{
+    pls_control_packet packet = {.type = PLS_CONTROL_OUTPUT_TAIL, .slot = slot, .epoch = epoch};
+    pls_control_packet reply;
+    pls_err err = pls_attach_call(attach, &packet, PLS_CONTROL_REPLY, &reply);
+    if (err != PLS_OK) {
+        return err;
+    }
+    /* Whole lines: what does not fit goes from the front. */
+    size_t skipped = reply.text_bytes > capacity ? reply.text_bytes - capacity : 0;
+    *bytes_out = reply.text_bytes - skipped;
+    if (*bytes_out > 0) {
+        memcpy(text, reply.text + skipped, *bytes_out);
+    }
+    pls_control_packet_drop(&reply);
+    return PLS_OK;
+}
+
 pls_err pls_attach_segment_register(pls_attach *attach, uint32_t segment_id, int fd)
 {
     pls_control_packet packet = {

@@ -101,6 +101,8 @@ void pls_call_end(pulsing *p, uint64_t call_id, pulsing_status status, const cha
         return;
     }
     void *user = call->user;
+    uint16_t slot = call->slot;
+    uint32_t epoch = call->epoch;
     pls_call_state state = (pls_call_state)call->state;
     if (state == PLS_CALL_WRITER) {
         p->on.stream_room(p->on.context, user, 0);
@@ -112,6 +114,8 @@ void pls_call_end(pulsing *p, uint64_t call_id, pulsing_status status, const cha
         message.status = (uint8_t)status;
         message.payload = (const uint8_t *)text;
         message.payload_bytes = (uint32_t)strlen(text);
+        message.origin.slot = slot;
+        message.origin.epoch = epoch;
         p->on.reply(p->on.context, user, &message);
     }
 }

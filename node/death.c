@@ -94,6 +94,10 @@ void pls_death_seen(pulsing *p, uint32_t slot)
         dying_forget(p, slot);
         pls_watch_peer(p, PLS_OBS_RARE_DEATH, slot, epoch);
         end_remember(p, slot, epoch);
+        if (p->on.death != NULL && p->links[slot].state != PLS_LINK_NONE &&
+            p->links[slot].epoch == epoch) {
+            p->on.death(p->on.context, slot, epoch);
+        }
         link_reap(p, slot, epoch, text);
         return;
     }

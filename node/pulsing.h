@@ -3,6 +3,7 @@
 #define PULSING_H
 
 #include "node/pulsing_actor.h"
+#include "node/pulsing_obituary.h"
 #include "node/pulsing_send.h"
 #include "node/pulsing_types.h"
 

@@ -90,6 +90,9 @@ typedef struct pulsing_callbacks {
     bool (*waits)(void *context, void *actor, void *user);
     /* The call of `user` has waited for this long; told once. */
     void (*slow)(void *context, void *user, int64_t ns);
+    /* Another process with which messages were exchanged has ended, and calls that wait for it end
+     * next. From now on pulsing_obituary_get() knows all that it ever will. */
+    void (*death)(void *context, uint32_t slot, uint32_t epoch);
     /* The stopping actor `user` has handled its last message. */
     void (*drained)(void *context, void *user);
     /* Find out where this restartable actor lives, whose birthplace is dead: end with

@@ -345,6 +345,7 @@ void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arriva
     if (record != NULL) {
         pls_obs_word_add(&record->taken, 1);
         arrived_set(record, actor);
+        pls_obs_word_set(&record->current_method, run->method);
         pls_obs_word_set(&record->current_call, run->caller);
     }
     pls_obs_hot_entry entry = {.peer = arrival->slot,

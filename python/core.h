@@ -109,6 +109,7 @@ typedef struct core_runtime {
     PyObject *host;
     PyObject *system;   /* what a system object in a message becomes here */
     PyObject *requests; /* request id -> core_call */
+    PyObject *deaths;   /* (slot, epoch) -> what is known of a process that ended */
     PyObject *node_id;  /* bytes */
     core_frame *frame;  /* of the plain method that runs now */
     core_call *waiting; /* blocking form: calls whose threads sleep */

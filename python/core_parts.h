@@ -97,6 +97,11 @@ void core_loop_wake_after(void *context, int64_t ns);
 void core_loop_notice(void *context);
 void core_loop_arm(core_runtime *rt);
 
+/* obituary.c: the runtime's callback. */
+void core_on_death(void *context, uint32_t slot, uint32_t epoch);
+/* Fills an ActorDied in with what is known of the process (slot, epoch), now or when it is read. */
+void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t epoch);
+
 /* patrol.c: callbacks of the runtime, and the timer behind them. */
 bool core_on_waits(void *context, void *actor, void *user);
 void core_on_slow(void *context, void *user, int64_t ns);

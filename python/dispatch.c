@@ -412,6 +412,10 @@ void core_on_sent(void *context, void *user, pls_err err)
         exception = core_exception(rt->state, CORE_ACTOR_DIED, "the message was not sent: %s",
                                    death != NULL ? death : pls_err_text(err));
         PyErr_Clear();
+        if (exception != NULL && death != NULL) {
+            core_death_tell(call->ref, exception, pulsing_target_slot(call->ref->target),
+                            pulsing_target_epoch(call->ref->target));
+        }
     }
     core_call_finish(call, exception == NULL ? Py_NewRef(Py_None) : NULL, exception);
     Py_DECREF(call);

@@ -107,7 +107,14 @@ int core_fail_target(core_state *state, pls_err err, core_ref *ref)
     }
     PyObject *words = core_ref_words(ref);
     if (words != NULL) {
-        PyErr_Format(state->errors[CORE_ACTOR_DIED], "actor %U is gone: %s", words, death);
+        PyObject *exception =
+            core_exception(state, CORE_ACTOR_DIED, "actor %U is gone: %s", words, death);
+        if (exception != NULL) {
+            core_death_tell(ref, exception, pulsing_target_slot(ref->target),
+                            pulsing_target_epoch(ref->target));
+            PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+            Py_DECREF(exception);
+        }
         Py_DECREF(words);
     }
     return -1;
@@ -146,22 +153,6 @@ static PyObject *raised(core_runtime *rt, const pulsing_message *message)
     return exception;
 }
 
-/* The text of a death that is not over yet is filled in when it is read again. */
-static void death_remember(core_runtime *rt, core_ref *ref, PyObject *exception, PyObject *text)
-{
-    PyObject *dying = PyUnicode_FromString(", dying)");
-    PyObject *death = NULL;
-    if (dying != NULL && PyUnicode_Contains(text, dying) == 1) {
-        death = Py_BuildValue("(OII)", rt, (unsigned)pulsing_target_slot(ref->target),
-                              (unsigned)pulsing_target_epoch(ref->target));
-    }
-    if (death != NULL && PyObject_SetAttrString(exception, "_death", death) < 0) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(death);
-    Py_XDECREF(dying);
-}
-
 PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message, core_ref *ref,
                                PyObject *label)
 {
@@ -186,8 +177,9 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
     } else if (!PyErr_Occurred()) {
         exception = core_exception(state, status_class(message->status), "%U", text);
     }
-    if (exception != NULL && message->status == PULSING_DIED && ref != NULL) {
-        death_remember(rt, ref, exception, text);
+    bool died = message->status == PULSING_DIED || message->status == PULSING_NO_ACTOR;
+    if (exception != NULL && died && ref != NULL) {
+        core_death_tell(ref, exception, message->origin.slot, message->origin.epoch);
     }
     Py_XDECREF(words);
     Py_DECREF(text);

@@ -72,6 +72,7 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
                       .cancel = core_on_cancel,
                       .waits = core_on_waits,
                       .slow = core_on_slow,
+                      .death = core_on_death,
                       .stream_room = core_on_stream_room,
                       .stream_open = core_on_stream_open,
                       .drained = core_on_drained,
@@ -115,13 +116,15 @@ static PyObject *runtime_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     rt->state = core_state_of_type(type);
     rt->module = Py_XNewRef(PyType_GetModule(type));
     rt->requests = PyDict_New();
+    rt->deaths = PyDict_New();
     rt->pid = getpid();
     rt->hooked = hooked != 0;
     rt->thread = PyThread_get_thread_ident();
     rt->last_turn_ns = pulsing_now_ns();
     rt->look_filled_ns = rt->last_turn_ns;
     rt->look_tokens_ns = 1000000;
-    if (rt->requests == NULL || (loop != Py_None && bind_loop(rt, loop) < 0) ||
+    if (rt->requests == NULL || rt->deaths == NULL ||
+        (loop != Py_None && bind_loop(rt, loop) < 0) ||
         attach(rt, control_fd, worker, memory_bytes) < 0) {
         Py_DECREF(rt);
         return NULL;
@@ -249,23 +252,6 @@ static PyObject *runtime_ref(PyObject *self, PyObject *args)
         return NULL;
     }
     return core_ref_new((core_runtime *)self, id, window, restartable != 0, name, class_name);
-}
-
-/* death(slot, epoch): "pid 4711, SIGKILL", or None while the process lives or when it is forgotten.
- */
-static PyObject *runtime_death(PyObject *self, PyObject *args)
-{
-    core_runtime *rt = (core_runtime *)self;
-    unsigned slot = 0;
-    unsigned epoch = 0;
-    if (!PyArg_ParseTuple(args, "II", &slot, &epoch)) {
-        return NULL;
-    }
-    const char *words = rt->p != NULL ? pulsing_death_words(rt->p, slot, epoch) : NULL;
-    if (words == NULL) {
-        Py_RETURN_NONE;
-    }
-    return PyUnicode_FromString(words);
 }
 
 /* route(id, slot, epoch): an actor that was rebuilt lives there. */
@@ -456,6 +442,7 @@ static int runtime_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(rt->host);
     Py_VISIT(rt->system);
     Py_VISIT(rt->requests);
+    Py_VISIT(rt->deaths);
     Py_VISIT(rt->patrol);
     return 0;
 }
@@ -469,6 +456,7 @@ static int runtime_clear(PyObject *self)
     Py_CLEAR(rt->host);
     Py_CLEAR(rt->system);
     Py_CLEAR(rt->requests);
+    Py_CLEAR(rt->deaths);
     Py_CLEAR(rt->patrol);
     Py_CLEAR(rt->ready);
     Py_CLEAR(rt->call_soon);
@@ -508,7 +496,6 @@ static PyMethodDef runtime_methods[] = {
     {"host", (PyCFunction)(void (*)(void))runtime_host, METH_VARARGS | METH_KEYWORDS,
      "Host an actor; gives its Cell."},
     {"ref", runtime_ref, METH_VARARGS, "ref(id, window, restartable, name, class_name)"},
-    {"death", runtime_death, METH_VARARGS, "death(slot, epoch): how a process ended, in words."},
     {"route", runtime_route, METH_VARARGS, "route(id, slot, epoch): where an actor lives now."},
     {"after_sleep", core_loop_after_sleep, METH_NOARGS, "A worker's eventfd is readable."},
     {"fail", runtime_fail, METH_O, "End all calls with SystemClosed and this text."},
@@ -525,6 +512,8 @@ static PyMethodDef runtime_methods[] = {
 
 static PyMemberDef runtime_members[] = {
     {"node_id", T_OBJECT, offsetof(core_runtime, node_id), READONLY, "16 bytes."},
+    {"deaths", T_OBJECT, offsetof(core_runtime, deaths), READONLY,
+     "{(slot, epoch): what is known of a process that ended}, as pulsing._errors reads it."},
     {"system", T_OBJECT, offsetof(core_runtime, system), READONLY, "The system it belongs to."},
     {"ask_timeout", T_DOUBLE, offsetof(core_runtime, ask_timeout), 0, "Seconds; 0: none."},
     {"slow_ask", T_DOUBLE, offsetof(core_runtime, slow_ask), 0,

@@ -21,7 +21,8 @@ typedef struct pls_obs_actor {
     _Atomic uint32_t policy;
     _Atomic uint32_t restarts;
     _Atomic uint32_t owner_slot;
-    _Atomic uint64_t spare[2];
+    _Atomic uint64_t current_method; /* record of the method of current_call */
+    _Atomic uint64_t spare;
     _Atomic uint64_t enqueued;
     _Atomic uint64_t taken;
     _Atomic uint64_t errors;

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ._ids import ActorId
 
 __all__ = [
     "ActorDied",
@@ -43,24 +47,129 @@ class ActorDied(PulsingError):
     """The actor, its process or its node is gone; the text says which one, and how it ended.
 
     While the kernel is still tearing the process down the text says `dying`; it is filled in when
-    the text is read again later.
+    the text or an attribute is read again later. Where an actor was stopped, and no process died,
+    the attributes keep their defaults.
     """
 
+    _fields: ClassVar[dict[str, Any]] = {
+        "actor": None,
+        "pid": None,
+        "exit_code": None,
+        "signal": None,
+        "out_of_memory": False,
+        "method": None,
+        "output": "",
+    }
     _death: Any = None
+    _known: dict[str, Any] | None = None
+
+    @property
+    def actor(self) -> ActorId | None:
+        """The actor that the message was for."""
+        return self._field("actor")
+
+    @property
+    def pid(self) -> int | None:
+        """The process that died."""
+        return self._field("pid")
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it exited with, if it exited."""
+        return self._field("exit_code")
+
+    @property
+    def signal(self) -> signal.Signals | int | None:
+        """What killed it, if it was killed."""
+        number = self._field("signal")
+        try:
+            return None if number is None else signal.Signals(number)
+        except ValueError:
+            return number
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because memory ran out, as far as the kernel's counters tell."""
+        return self._field("out_of_memory")
+
+    @property
+    def method(self) -> str | None:
+        """The actor's method that was running; else the one that had the process's thread."""
+        return self._field("method")
+
+    @property
+    def output(self) -> str:
+        """The last lines that the process printed, its traceback if it had one."""
+        return self._field("output")
+
+    def _field(self, name: str) -> Any:
+        self._look()
+        return (self._known or self._fields).get(name, self._fields[name])
+
+    def _look(self) -> None:
+        if self._death is not None:
+            runtime, slot, epoch = self._death
+            facts = runtime.deaths.get((slot, epoch))
+            if facts is not None:
+                self._death = None
+                self._learn(facts)
+
+    def _learn(self, facts: tuple) -> None:
+        words, pid, how, code, hints, runs, output = facts
+        known = dict(self._known or {})
+        actor = known.get("actor")
+        number = None if actor is None else actor.number
+        known.update(
+            pid=pid,
+            exit_code=code if how == _ENDED_EXIT else None,
+            signal=code if how == _ENDED_SIGNAL else None,
+            out_of_memory=bool(hints & _HINTS_MEMORY),
+            method=_method_of(number, runs),
+            output=output,
+        )
+        self._known = known
+        text = re.sub(r"\(pid \d+, dying\)", f"({words})", str(self.args[0]))
+        if number is not None and number & 0xFFFFFFFF:
+            text += _last_words(known["method"], output)
+        self.args = (text, *self.args[1:])
 
     def __str__(self) -> str:
-        text = super().__str__()
-        if self._death is not None and ", dying)" in text:
-            runtime, slot, epoch = self._death
-            words = runtime.death(slot, epoch)
-            if words is not None and "dying" not in words:
-                text = re.sub(r"\(pid \d+, dying\)", f"({words})", text)
-                self.args = (text,)
-                self._death = None
-        return text
+        self._look()
+        return super().__str__()
 
     def __reduce__(self):
-        return (type(self), (str(self),))
+        return type(self), (str(self),), {"_known": self._known}
+
+
+_ENDED_EXIT = 1
+_ENDED_SIGNAL = 2
+_HINTS_MEMORY = 1 | 4
+_LINES_MAX = 10
+_LINE_CHARS_MAX = 200
+
+
+def _method_of(actor: int | None, runs: list[tuple[int, bool, str]]) -> str | None:
+    own = [method for number, _, method in runs if number == actor and method]
+    others = [method for _, on_stack, method in runs if on_stack and method]
+    return (own or others or [None])[0]
+
+
+def _last_words(method: str | None, output: str) -> str:
+    text = f"; {method}() was running" if method else ""
+    lines = [line[:_LINE_CHARS_MAX] for line in output.splitlines()[-_LINES_MAX:]]
+    if lines:
+        text += "\nthe last that it printed:\n" + "\n".join(f"  {line}" for line in lines)
+    return text
+
+
+def tell_death(error: ActorDied, runtime: Any, actor: Any, slot: int, epoch: int) -> None:
+    """Says of what process, and of what actor, the error speaks."""
+    error._known = {"actor": actor}
+    facts = runtime.deaths.get((slot, epoch))
+    if facts is not None:
+        error._learn(facts)
+    elif ", dying)" in str(error):
+        error._death = (runtime, slot, epoch)
 
 
 class ActorFailed(PulsingError):

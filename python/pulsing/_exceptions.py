@@ -117,8 +117,9 @@ def _pack_parts(error: BaseException) -> Any:
     own_args = error.args
     if custom:
         # One of ours, which says what its text is for another process.
-        args = own_args = error.__reduce__()[1]  # type: ignore[assignment]
-        state = {}
+        reduced: Any = error.__reduce__()
+        args = own_args = reduced[1]
+        state = reduced[2] if len(reduced) > 2 else {}
     if not _same_exception(_rebuild_exception(kind, args, own_args, state), error):
         return None
     return (name or kind, args, None if args == own_args else own_args, state)

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of processes that died, for ActorDied and its readers: learned once, when the death
+ * is final and before the calls that waited for it end, and kept for a while, since a later process
+ * takes the slot. */
+#include "python/core_parts.h"
+
+#define DEATHS_MAX 256
+
+static PyObject *runs_list(const pulsing_obituary *obituary)
+{
+    PyObject *list = PyList_New(0);
+    for (uint32_t i = 0; i < obituary->run_count && list != NULL; i++) {
+        const pulsing_obituary_run *run = &obituary->runs[i];
+        PyObject *method =
+            PyUnicode_DecodeUTF8(run->method, (Py_ssize_t)strlen(run->method), "replace");
+        PyObject *entry = method != NULL ? Py_BuildValue("(KNN)", (unsigned long long)run->actor_id,
+                                                         PyBool_FromLong(run->on_stack), method)
+                                         : NULL;
+        if (entry == NULL || PyList_Append(list, entry) < 0) {
+            core_clear(&list);
+        }
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+static PyObject *facts_tuple(const pulsing_obituary *obituary)
+{
+    char words[128];
+    const pls_death *death = &obituary->death;
+    pls_death_text(death, words, sizeof words);
+    PyObject *runs = runs_list(obituary);
+    PyObject *output =
+        PyUnicode_DecodeUTF8(obituary->output, (Py_ssize_t)obituary->output_bytes, "replace");
+    if (runs == NULL || output == NULL) {
+        Py_XDECREF(runs);
+        Py_XDECREF(output);
+        return NULL;
+    }
+    return Py_BuildValue("(sIIIINN)", words, (unsigned)death->pid, (unsigned)death->how,
+                         (unsigned)death->code, (unsigned)death->hints, runs, output);
+}
+
+static int deaths_keep(core_runtime *rt, uint32_t slot, uint32_t epoch, PyObject *facts)
+{
+    Py_ssize_t at = 0;
+    PyObject *oldest = NULL;
+    PyObject *value = NULL;
+    if (PyDict_GET_SIZE(rt->deaths) >= DEATHS_MAX &&
+        PyDict_Next(rt->deaths, &at, &oldest, &value)) {
+        Py_INCREF(oldest);
+        int gone = PyDict_DelItem(rt->deaths, oldest);
+        Py_DECREF(oldest);
+        if (gone < 0) {
+            return -1;
+        }
+    }
+    PyObject *key = Py_BuildValue("(II)", (unsigned)slot, (unsigned)epoch);
+    int kept = key != NULL ? PyDict_SetItem(rt->deaths, key, facts) : -1;
+    Py_XDECREF(key);
+    return kept;
+}
+
+void core_on_death(void *context, uint32_t slot, uint32_t epoch)
+{
+    core_runtime *rt = context;
+    pulsing_obituary *obituary = PyMem_Malloc(sizeof *obituary);
+    if (obituary == NULL || rt->p == NULL ||
+        pulsing_obituary_get(rt->p, slot, epoch, obituary) != PLS_OK) {
+        PyMem_Free(obituary);
+        return;
+    }
+    PyObject *facts = facts_tuple(obituary);
+    PyMem_Free(obituary);
+    if (facts == NULL || deaths_keep(rt, slot, epoch, facts) < 0) {
+        PyErr_WriteUnraisable((PyObject *)rt);
+    }
+    Py_XDECREF(facts);
+}
+
+void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t epoch)
+{
+    PyObject *module = PyImport_ImportModule("pulsing._errors");
+    PyObject *actor = module != NULL ? PyObject_GetAttrString((PyObject *)ref, "actor_id") : NULL;
+    PyObject *none = actor != NULL
+                         ? PyObject_CallMethod(module, "tell_death", "OOOII", exception, ref->rt,
+                                               actor, (unsigned)slot, (unsigned)epoch)
+                         : NULL;
+    if (none == NULL) {
+        PyErr_WriteUnraisable(exception); /* the text alone has to do */
+    }
+    Py_XDECREF(none);
+    Py_XDECREF(actor);
+    Py_XDECREF(module);
+}
