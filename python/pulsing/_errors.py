@@ -151,7 +151,7 @@ _LINE_CHARS_MAX = 200
 def _method_of(actor: int | None, runs: list[tuple[int, bool, str]]) -> str | None:
     own = [method for number, _, method in runs if number == actor and method]
     others = [method for _, on_stack, method in runs if on_stack and method]
-    return (own or others or [None])[0]
+    return next(iter(own or others), None)
 
 
 def _last_words(method: str | None, output: str) -> str:
