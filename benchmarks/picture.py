@@ -23,6 +23,10 @@ TITLES = {
     "mailbox": "one way",
     "ask_async": "calls, 1,000 outstanding",
     "bulk": "array to another process",
+    "broadcast": "array to four processes",
+    "stream_first": "a chunk to a waiting reader",
+    "stream": "items of a stream",
+    "stream_bulk": "arrays of a stream",
     "kill": "SIGKILL to error",
     "spawn": "actors made",
 }

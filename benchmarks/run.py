@@ -22,17 +22,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build" / "benchmarks"
 
 
-def prepare() -> str:
-    """The interpreter that has Pulsing and the packages; the C programs are built on the way."""
+def interpreter() -> str:
+    """The one that has Pulsing and the packages."""
     folder = str(ROOT / "build" / "venv" / "benchmarks")
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "environment.py"),
-        folder,
-        "--extras",
-        "benchmarks",
-    ]
-    python = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    script = str(ROOT / "scripts" / "environment.py")
+    command = [sys.executable, script, folder, "--extras", "benchmarks"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def build_programs() -> None:
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DPLS_TESTS=OFF", "-DPLS_BENCHMARKS=ON"]
     for step in (
         ["cmake", "-S", str(ROOT), "-B", str(PROGRAMS), "-G", "Ninja", *options],
@@ -41,16 +39,15 @@ def prepare() -> str:
         done = subprocess.run(step, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             sys.exit(done.stdout)
-    return python
 
 
 def main() -> None:
     arguments = sys.argv[1:]
     if {"-h", "--help", "--list"} & set(arguments):
         print(__doc__)
-    python = prepare()
-    suite = str(Path(__file__).resolve().parent / "suite.py")
-    os.execv(python, [python, suite, *arguments])
+    python = interpreter()
+    build_programs()
+    os.execv(python, [python, str(ROOT / "benchmarks"), *arguments])
 
 
 if __name__ == "__main__":

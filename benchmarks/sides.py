@@ -55,6 +55,9 @@ def pipe_far(connection: Connection) -> None:
             for _ in range(argument):
                 connection.recv()
             connection.send(argument)
+        elif kind == "give":
+            for item in range(argument):
+                connection.send(item)
         elif kind == "sleep":
             time.sleep(argument)
 
@@ -78,6 +81,15 @@ class Pipe:
         for _ in range(n):
             self.here.send(value)
         self.here.recv()
+        return Sample.of_rate(n, time.perf_counter() - begin)
+
+    def given(self, n: int) -> Sample:
+        """Numbers from the other end, as fast as they go."""
+        begin = time.perf_counter()
+        self.here.send(("give", n))
+        for expected in range(n):
+            if self.here.recv() != expected:
+                raise RuntimeError("an item in the place of another")
         return Sample.of_rate(n, time.perf_counter() - begin)
 
     def windowed(self, value: bytes, n: int) -> Sample:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the workloads, sets their figures beside the project's targets, draws the picture. run.py
-starts it with the interpreter that has what it needs."""
+starts it, by __main__.py, with the interpreter that has what it needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ from rich.table import Table
 import others
 import picture
 import processes
+import streams
 import workloads
 from measure import Rows
 from sides import Native
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "build" / "benchmarks" / "benchmarks"
 # Seconds that one workload may take before it counts as hung.
 LIMIT_S = 300
+NAMES = ["rings", "ask", "ask_blocking", "ask_inproc", "tell", "ask_window", "bulk", "broadcast"]
+NAMES += ["stream", "stream_bulk", "stream_paced", "kill", "idle", "actors", "startup"]
+# Those whose figures depend on the event loop.
+LOOPED = ("ask", "ask_inproc", "tell", "ask_window", "stream")
+ASYNC = {**workloads.ASYNC, **streams.ASYNC}
 
 
 class Figures:
@@ -95,7 +102,11 @@ TARGETS = [
         lambda f: f.ratio("ask_blocking", "mp.Pipe", "best_p50_us"),
         0.08,
     ),
-    Target("in-process call (us)", lambda f: f.get("ask_inproc", "pulsing", "best_p50_us"), 8.0),
+    Target(
+        "in-process call (us)",
+        lambda f: f.get("ask_inproc", "pulsing", "best_p50_us", loop="asyncio"),
+        8.0,
+    ),
     Target(
         "tell / mp.Pipe one way",
         lambda f: f.ratio("mailbox", "mp.Pipe", "best_ops_per_s", loop="asyncio"),
@@ -115,6 +126,30 @@ TARGETS = [
         "1 MB array / SharedMemory by hand",
         lambda f: f.ratio("bulk", "mp.Pipe+shm", "p50_us", payload="1MB"),
         1.3,
+    ),
+    Target(
+        "1 MB to a group of 4 / a call to one",
+        lambda f: f.ratio("broadcast", "pulsing, one call", "best_p50_us"),
+        1.5,
+    ),
+    Target(
+        "stream, first chunk (us)",
+        lambda f: f.get("stream_first", "pulsing", "best_p50_us", loop="asyncio"),
+        150.0,
+    ),
+    Target(
+        "stream items / mp.Pipe one way",
+        lambda f: f.ratio("stream", "mp.Pipe", "best_ops_per_s", loop="asyncio"),
+        1.0,
+        most=False,
+    ),
+    Target(
+        "memory of a 1 GB stream (MB)", lambda f: f.get("stream_bulk", "pulsing", "grown_mb"), 64.0
+    ),
+    Target(
+        "32 streams, 5 ms apart: off by (ms)",
+        lambda f: abs(f.get("stream32", "pulsing", "p50_us") / 1e3 - 5.0),
+        0.1,
     ),
     Target(
         "kill to ActorDied (ms)",
@@ -200,7 +235,7 @@ def run_one(name: str, bench: workloads.Bench, uvloop: bool) -> None:
     if name in workloads.BLOCKING:
         workloads.BLOCKING[name](bench)
         return
-    work = asyncio.wait_for(workloads.ASYNC[name](bench), LIMIT_S)
+    work = asyncio.wait_for(ASYNC[name](bench), LIMIT_S)
     if uvloop:
         import uvloop as loops
 
@@ -211,15 +246,16 @@ def run_one(name: str, bench: workloads.Bench, uvloop: bool) -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(workloads.NAMES)}")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--list", action="store_true", help="names the workloads")
     parser.add_argument("--peers", action="store_true", help="measure other actor systems, too")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every count")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks" / "rows.jsonl")
+    parser.add_argument("--programs", type=Path, default=PROGRAMS, help="folder of the C programs")
     parser.add_argument("--picture", type=Path, help="default: the same name with .png")
     options = parser.parse_args()
-    unknown = set(options.names) - set(workloads.NAMES)
+    unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     return options
@@ -228,15 +264,15 @@ def parse_options() -> argparse.Namespace:
 def main() -> int:
     options = parse_options()
     if options.list:
-        print("\n".join(workloads.NAMES))
+        print("\n".join(NAMES))
         return 0
     processes.keep_descendants()
     rows = Rows()
-    native = Native(workloads.folder_of_programs())
+    native = Native(options.programs)
     bench = workloads.Bench(rows, native, options.rounds, options.scale)
     failed = 0
-    for name in options.names or workloads.NAMES:
-        for uvloop in (False, True) if name in workloads.LOOPED else (False,):
+    for name in options.names or NAMES:
+        for uvloop in (False, True) if name in LOOPED else (False,):
             rows.loop = "uvloop" if uvloop else "asyncio"
             try:
                 run_one(name, bench, uvloop)
@@ -256,7 +292,3 @@ def main() -> int:
     picture.draw(rows.rows, png)
     console.print(f"{options.out} and {png} are written")
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -401,11 +400,3 @@ ASYNC = {
     "actors": actors,
 }
 BLOCKING = {"ask_blocking": ask_blocking, "startup": startup}
-NAMES = ["rings", "ask", "ask_blocking", "ask_inproc", "tell", "ask_window", "bulk", "kill"]
-NAMES += ["idle", "actors", "startup"]
-# Those whose figures depend on the event loop.
-LOOPED = ("ask", "tell", "ask_window")
-
-
-def folder_of_programs() -> Path:
-    return Path(__file__).resolve().parent.parent / "build" / "benchmarks" / "benchmarks"

@@ -233,7 +233,7 @@ def interpreters() -> dict[str, str]:
 
 
 def install(log: Log, version: str) -> Count:
-    venv(log, version, version, "tests,examples" if version == MAIN else "tests")
+    venv(log, version, version, "tests,examples,benchmarks" if version == MAIN else "tests")
     return Count(1, 0)
 
 
