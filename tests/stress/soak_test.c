@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Eight producers, one consumer, and a kill every few milliseconds. STRESS_KILLS and STRESS_SOAK_S
- * say how many kills, and after how many seconds to stop all the same. */
+ * say how many kills, and after how many seconds to have done them. */
 #include "tests/stress/crowd.h"
 
 #include <check.h>
 #include <stdlib.h>
 
 #define DEFAULT_KILLS 10000
-#define DEFAULT_S 40
-#define KILLS_MIN_PER_S 5
+#define DEFAULT_S 300
 #define TIMEOUT_S 7200
 
 static const crowd_manner busy = {
@@ -25,8 +24,7 @@ START_TEST(test_kills_of_busy_producers_break_and_lose_nothing)
     static crowd c;
     pls_rng rng;
     uint64_t kills = number("STRESS_KILLS", DEFAULT_KILLS);
-    double begin_ms = crowd_now_ms();
-    double end_ms = begin_ms + 1e3 * (double)number("STRESS_SOAK_S", DEFAULT_S);
+    double end_ms = crowd_now_ms() + 1e3 * (double)number("STRESS_SOAK_S", DEFAULT_S);
     crowd_open(&c, &busy, CROWD_PRODUCERS_MAX, number("STRESS_SEED", 1));
     pls_rng_init(&rng, c.seed);
     while (c.kills < kills && crowd_now_ms() < end_ms && atomic_load(&c.score->broken) == 0) {
@@ -37,10 +35,9 @@ START_TEST(test_kills_of_busy_producers_break_and_lose_nothing)
         }
         crowd_kill(&c, lane);
     }
-    double took_s = (crowd_now_ms() - begin_ms) / 1e3;
     crowd_close(&c);
     ck_assert(crowd_is_sound(&c, "soak"));
-    ck_assert_uint_gt(c.kills, (uint64_t)(took_s * KILLS_MIN_PER_S));
+    ck_assert_uint_eq(c.kills, kills);
     ck_assert_uint_gt(atomic_load(&c.score->enclosed), c.kills / 4);
 }
 END_TEST

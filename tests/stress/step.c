@@ -69,6 +69,11 @@ static uint64_t register_get(const step_child *child, size_t offset)
     return (uint64_t)value;
 }
 
+uint64_t step_place(const step_child *child)
+{
+    return register_get(child, RIP_OFFSET);
+}
+
 /* Lets the child go on in one way and waits; false if it did not stop by a trap. */
 static bool resume(step_child *child, enum __ptrace_request how)
 {
@@ -218,6 +223,11 @@ void step_pause(void)
 
 void step_end(void)
 {
+}
+
+uint64_t step_place(const step_child *child)
+{
+    return 0;
 }
 
 void step_take(step_child *child, uint64_t units)

@@ -43,6 +43,9 @@ void step_run(step_child *child);
 /* Takes up to `units` units; fewer if step_end() comes first, where `over` is set. */
 void step_take(step_child *child, uint64_t units);
 
+/* Where the child's next instruction is: an address of this program's text, as it stands. */
+uint64_t step_place(const step_child *child);
+
 /* The places that a child went through: where its next instruction was after 0, 1, 2 ... units. It
  * is the same for every child that does the same thing, so a later one can be run straight to the
  * n-th coming of an address and be stepped from there. */
