@@ -9,7 +9,7 @@ from typechecked import mypy, unmet
 pytest.importorskip("mypy", reason="the extra `tests` is not installed")
 
 ACTORS = """
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar, overload
 
@@ -33,6 +33,15 @@ class Calculator:
 
     def count(self, n: int) -> Iterator[int]:
         yield from range(n)
+
+    def each(self, items: list[bytes]) -> Iterable[bytes]:
+        yield from items
+
+    def squares(self) -> Iterator[int]:
+        return (n * n for n in range(3))
+
+    def _hidden(self) -> int:
+        return 1
 
     async def letters(self, text: str) -> AsyncIterator[str]:
         for letter in text:
@@ -133,6 +142,10 @@ async def calls(system: ActorSystem) -> None:
 async def streams(calc: Ref[Calculator]) -> None:
     async for number in calc.count(3):
         reveal_type(number)  # -> int
+    async for item in calc.each([b""]):
+        reveal_type(item)  # -> bytes
+    async for number in calc.squares():
+        reveal_type(number)  # -> int
     async for letter in calc.letters("abc"):
         reveal_type(letter)  # -> str
     stream = await calc.letters("abc")
@@ -183,7 +196,8 @@ async def mistakes(system: ActorSystem, calc: Ref[Calculator], point: Ref[Point]
     calc.subtract(1)  # !! A ref of "Calculator" has no attribute "subtract"
     calc.value  # !! has no attribute "value": it is not a method
     calc.doubled  # !! has no attribute "doubled": it is not a method
-    calc._private()  # !! has no attribute "_private"
+    calc._hidden()  # !! has no attribute "_hidden"
+    calc.on_start()  # !! has no attribute "on_start"
     point.where()  # !! Item "None" of "Ref[Point] | None" has no attribute "where"
     await calc.add("1")  # !! Argument 1 to "add" of "Calculator" has incompatible type "str"
     await calc.add.tell("1")  # !! incompatible type "str"; expected "int"

@@ -171,6 +171,7 @@ class Open(asyncio.Event):
 
 
 if __name__ == "__main__":
+    only_as_a_program = 1
     raise SystemExit("the module is read, not run")
 '''
 
@@ -183,6 +184,7 @@ from typing import TYPE_CHECKING
 from shop import LIMIT, Calculator, Echo, Kind, More, Open, Place, Point, helper, json, numbers
 
 import pulsing
+import shop
 from pulsing import ActorSystem, Ref
 
 if TYPE_CHECKING:
@@ -247,6 +249,7 @@ async def the_rest() -> None:
 
 
 async def mistakes(system: ActorSystem, calc: CalculatorRef) -> None:
+    shop.only_as_a_program  # !! Module has no attribute "only_as_a_program"
     calc.subtract()  # !! "CalculatorRef" has no attribute "subtract"
     calc.value  # !! "CalculatorRef" has no attribute "value"
     calc.doubled  # !! "CalculatorRef" has no attribute "doubled"
