@@ -36,6 +36,7 @@ __all__ = ["Cluster", "Faults", "Link", "running_cluster", "running_system"]
 
 _SIGNAL_S_MAX = 10.0
 _GONE_S_MAX = 5.0
+_KNOWN_S_MAX = 5.0
 _MEMBERS_MAX = 64
 
 
@@ -152,29 +153,29 @@ class Faults:
 
     async def pid_of(self, target: Any) -> int:
         """The process of a target; ValueError for this process, LookupError where there is none."""
-        pid = await self._find(target)
-        if pid == os.getpid():
-            raise ValueError(f"{target!r} lives in this process, which is the test itself")
-        return pid
+        return (await self._find(target))[0]
 
-    async def _find(self, target: Any) -> int:
+    async def _find(self, target: Any) -> tuple[int, tuple[int, int] | None]:
+        """(pid, (slot, epoch)); the node has no slot that could die."""
         lines = [line for line in self._system._rt.directory() if line[2] == ALIVE]
         if target == "node":
-            return self._system._rt.node_pid
+            return self._system._rt.node_pid, None
         if isinstance(target, _core.Ref):
             home = await self._system._home(target)
-            found = [line[4] for line in lines if line[:2] == home]
+            found = [line for line in lines if line[:2] == home]
         elif isinstance(target, int) and not isinstance(target, bool):
-            found = [line[4] for line in lines if line[5] == target and line[5] >= 0]
+            found = [line for line in lines if line[5] == target and line[5] >= 0]
         else:
             raise TypeError(f"expected a ref, a worker's index or 'node', got {target!r}")
         if not found:
             raise LookupError(f"no process that lives is that of {target!r}")
-        return found[0]
+        if found[0][4] == os.getpid():
+            raise ValueError(f"{target!r} lives in this process, which is the test itself")
+        return found[0][4], found[0][:2]
 
     async def kill(self, target: Any, number: int = signal.SIGKILL) -> int:
-        """Sends a signal and waits until the process has ended; returns its pid."""
-        pid = await self.pid_of(target)
+        """Sends a signal, waits until the process has ended and the system knows how; its pid."""
+        pid, place = await self._find(target)
         fd = os.pidfd_open(pid)
         try:
             os.kill(pid, number)
@@ -187,6 +188,11 @@ class Faults:
                 await asyncio.sleep(0.001)
         finally:
             os.close(fd)
+        end = time.monotonic() + _KNOWN_S_MAX
+        while place is not None and place not in self._system._rt.deaths:
+            if time.monotonic() > end:
+                break  # a node that is paused tells nobody
+            await asyncio.sleep(0.001)
         return pid
 
     @asynccontextmanager
