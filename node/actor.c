@@ -249,6 +249,7 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
     }
     actor->running++;
     actor->entered++;
+    p->handled_count += (uint32_t)actor->id != 0;
     pls_watch_run run;
     pls_watch_begin(p, actor, arrival, &message, &run);
     pulsing_taken taken = p->on.request(p->on.context, actor->user, &message);

@@ -330,6 +330,15 @@ uint32_t pulsing_call_count(const pulsing *p)
     return p->calls_count;
 }
 
+uint32_t pulsing_unfinished_count(pulsing *p)
+{
+    uint32_t count = p->waiting_count + p->self.count + pls_targets_retained_count(p);
+    for (uint32_t i = 0; i < p->calls_capacity; i++) {
+        count += p->calls[i].state == PLS_CALL_WRITER;
+    }
+    return count;
+}
+
 uint64_t pulsing_writer_add(pulsing *p, void *user, const pulsing_origin *reader)
 {
     uint32_t slot = reader != NULL ? reader->slot : pulsing_slot(p);

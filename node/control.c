@@ -52,6 +52,7 @@ static const packet_rule client_rules[PLS_CONTROL_CLIENT_TYPES_END] = {
     [PLS_CONTROL_SHUTDOWN] = {true, 0, 0, 0, 0, 0},
     [PLS_CONTROL_OBS_GET] = {true, 0, 0, 0, 0, 0},
     [PLS_CONTROL_ACTOR_FIND] = {true, 0, 0, 0, 0, 0},
+    [PLS_CONTROL_WORKER_RECYCLE] = {true, 0, 0, 0, 0, 0},
 };
 
 static const packet_rule node_rules[PLS_CONTROL_NODE_TYPES_END - PLS_CONTROL_WELCOME] = {

@@ -46,6 +46,7 @@ typedef enum pls_control_type {
     PLS_CONTROL_SHUTDOWN = 21,     /* number: timeout in ms */
     PLS_CONTROL_OBS_GET = 22,      /* slot, epoch: the obs memfd, also of the last 8 dead */
     PLS_CONTROL_ACTOR_FIND = 23,
+    PLS_CONTROL_WORKER_RECYCLE = 24, /* a worker of itself: it will leave for a fresh one */
     PLS_CONTROL_CLIENT_TYPES_END,
 
     /* node to client */

@@ -141,10 +141,14 @@ pls_err pls_directory_death(const pls_directory *directory, uint32_t slot, uint3
 
 void pls_death_text(const pls_death *death, char *text, size_t capacity)
 {
-    const char *oom = (death->hints & PLS_ENDED_HINT_OOM) != 0 ? " (out of memory?)" : "";
+    const char *oom = (death->hints & PLS_ENDED_HINT_MEMORY) != 0 ? ", over its memory limit"
+                      : (death->hints & PLS_ENDED_HINT_OOM) != 0  ? " (out of memory?)"
+                                                                  : "";
     const char *name = death->how == PLS_ENDED_SIGNAL ? sigabbrev_np((int)death->code) : NULL;
     if (death->state == PLS_SLOT_DYING || death->how == PLS_ENDED_NOT) {
-        snprintf(text, capacity, "pid %u, dying", death->pid);
+        snprintf(text, capacity, "pid %u, dying%s", death->pid, oom);
+    } else if ((death->hints & PLS_ENDED_HINT_RECYCLED) != 0 && death->code == 0) {
+        snprintf(text, capacity, "pid %u, recycled", death->pid);
     } else if (death->how == PLS_ENDED_EXIT) {
         snprintf(text, capacity, "pid %u, exit code %u", death->pid, death->code);
     } else if (name != NULL) {

@@ -51,8 +51,10 @@ typedef enum pls_ended_how {
     PLS_ENDED_UNKNOWN = 4,  /* gone, but not our child: the kernel told no code */
 } pls_ended_how;
 
-#define PLS_ENDED_HINT_OOM 1u  /* the kernel counted an OOM kill on this host meanwhile */
-#define PLS_ENDED_HINT_STOP 2u /* the node itself asked for this end */
+#define PLS_ENDED_HINT_OOM 1u      /* the kernel counted an OOM kill on this host meanwhile */
+#define PLS_ENDED_HINT_STOP 2u     /* the node itself asked for this end */
+#define PLS_ENDED_HINT_MEMORY 4u   /* it went over its memory limit, and the node killed it */
+#define PLS_ENDED_HINT_RECYCLED 8u /* a worker that made room for a fresh one */
 
 /* A worker's index when it is not one of the numbered workers. */
 #define PLS_WORKER_INDEX_NONE 0xffffffffu
@@ -71,7 +73,8 @@ typedef struct pls_directory_line {
     _Atomic uint64_t arena_bytes;
     _Atomic uint32_t awake; /* 1 while it runs and may answer soon, 0 once it goes to sleep */
     _Atomic uint32_t resident_mib; /* memory of the process, now and then: how long its end takes */
-    uint64_t owner_reserved[6];
+    _Atomic uint64_t held_since_ns; /* CLOCK_MONOTONIC since when a handler keeps its thread; 0 */
+    uint64_t owner_reserved[5];
 } pls_directory_line;
 
 typedef struct pls_directory_header {

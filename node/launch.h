@@ -36,6 +36,7 @@ typedef struct pls_node_options {
     uint64_t memory_budget_bytes; /* told to every attached process; 0: no limit */
     uint32_t start_timeout_ms;    /* from a worker's fork to its ATTACH; 0: 60 s */
     uint32_t drain_timeout_ms;    /* from the shutdown notice to SIGKILL; 0: 5 s */
+    uint64_t worker_memory_bytes; /* resident, beyond which a worker is killed; 0: no limit */
     bool output_plain;            /* forward workers' lines without a prefix */
 } pls_node_options;
 

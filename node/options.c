@@ -107,6 +107,7 @@ static void options_write(pls_writer *w, const pls_node_options *o, bool embedde
     pls_write_u32(w, o->drain_timeout_ms);
     pls_write_u32(w, o->output_plain);
     pls_write_u64(w, o->memory_budget_bytes);
+    pls_write_u64(w, o->worker_memory_bytes);
     string_write(w, o->name);
     string_write(w, o->listen);
     string_write(w, o->cwd);
@@ -188,6 +189,7 @@ static void options_read(pls_reader *r, pls_settings *settings)
     o->drain_timeout_ms = pls_read_u32(r);
     o->output_plain = pls_read_u32(r) != 0;
     o->memory_budget_bytes = pls_read_u64(r);
+    o->worker_memory_bytes = pls_read_u64(r);
     o->name = string_read(r);
     o->listen = string_read(r);
     o->cwd = string_read(r);

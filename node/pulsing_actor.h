@@ -47,5 +47,7 @@ void pulsing_actor_stop(pulsing *p, pulsing_actor *actor, bool now);
 /* Forgets the actor; messages that wait are answered with PULSING_DIED and `text`. */
 void pulsing_actor_remove(pulsing *p, pulsing_actor *actor, const char *text);
 uint32_t pulsing_actor_count(const pulsing *p);
+/* Messages that actors of this process have started since it attached, the system's own aside. */
+uint64_t pulsing_handled_count(const pulsing *p);
 
 #endif

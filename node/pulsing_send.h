@@ -95,5 +95,8 @@ void pulsing_call_user_set(pulsing *p, uint64_t call_id, void *user);
 uint64_t pulsing_writer_add(pulsing *p, void *user, const pulsing_origin *reader);
 void pulsing_writer_bind(pulsing *p, uint64_t writer_id, const pulsing_origin *reader);
 void pulsing_writer_remove(pulsing *p, uint64_t writer_id);
+/* What would be lost if this process left now: streams that it writes, messages that have not left,
+ * and messages that may have to be sent again. */
+uint32_t pulsing_unfinished_count(pulsing *p);
 
 #endif

@@ -175,6 +175,12 @@ pls_err pls_attach_rebuilt(pls_attach *attach, uint64_t actor, bool ok, const ch
     return pls_attach_send(attach, &packet);
 }
 
+pls_err pls_attach_worker_recycle(pls_attach *attach)
+{
+    pls_control_packet packet = {.type = PLS_CONTROL_WORKER_RECYCLE};
+    return pls_attach_send(attach, &packet);
+}
+
 pls_err pls_attach_worker_stop(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                uint32_t timeout_ms, uint32_t *request_out)
 {

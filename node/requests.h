@@ -151,6 +151,11 @@ PLS_MUST_USE pls_err pls_attach_rebuilt(pls_attach *attach, uint64_t actor, bool
 PLS_MUST_USE pls_err pls_attach_worker_stop(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                             uint32_t timeout_ms, uint32_t *request_out);
 
+/* Says that this worker will leave for a fresh one, which is started at once: no more actors are
+ * placed here, and those that it has are rebuilt elsewhere when it ends with exit code 0, whatever
+ * their restart policy. Nothing for a process that is no worker. No REPLY. */
+PLS_MUST_USE pls_err pls_attach_worker_recycle(pls_attach *attach);
+
 /* Ends the whole system: PLS_EVENT_SHUTDOWN to everybody else, SIGKILL for workers still there
  * after `timeout_ms`. REPLY: PLS_OK when all workers and the template are gone; the node then
  * exits, and the control socket hangs up. */

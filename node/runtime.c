@@ -484,6 +484,11 @@ static void resident_publish(pulsing *p)
     }
 }
 
+uint64_t pulsing_handled_count(const pulsing *p)
+{
+    return p->handled_count;
+}
+
 static void awake_set(pulsing *p, uint32_t awake)
 {
     atomic_store_explicit(&p->info->directory->lines[pulsing_slot(p)].awake, awake,

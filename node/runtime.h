@@ -17,8 +17,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-/* The structs of the runtime: one per attachment, and those behind the opaque names of pulsing.h.
- * Only the runtime's own files include this, through runtime_parts.h. */
+/* The structs of the runtime, for its own files alone: they include it by runtime_parts.h. */
 
 /* Messages that wait in this process for credit, for room in a ring, or for a restart. */
 #define PLS_WAITING_MESSAGES_MAX (1u << 20)
@@ -28,7 +27,7 @@
 #define PLS_TEXT_BYTES_MAX 512
 /* A stream's item counts once, and once more for each of these: back-pressure by bytes. */
 #define PLS_STREAM_UNIT_BYTES 65536
-/* How long calls wait for the cause of a death that has begun: not as long as a large one takes. */
+/* How long calls wait for the cause of a death that has begun: not as long as a large one. */
 #define PLS_DYING_GRACE_NS 8000000
 #define PLS_DYING_GRACE_LARGE_NS 1000000
 #define PLS_DYING_LARGE_MIB 192
@@ -201,6 +200,7 @@ struct pulsing {
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;
     uint32_t actor_count;
+    uint64_t handled_count;
     pulsing_actor *runnable_first;
     pulsing_actor *runnable_last;
     pls_parcels self; /* messages to this very process */

@@ -68,6 +68,8 @@ bool pls_target_holds(const pulsing_target *target, uint64_t call_id);
 bool pls_target_lost_sight(pulsing *p, pulsing_target *target);
 void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying);
 void pls_targets_free(pulsing *p);
+/* Messages that have left and are not known to be started. */
+uint32_t pls_targets_retained_count(pulsing *p);
 pulsing_target *pls_target_find(pulsing *p, uint64_t actor_id);
 
 /* send.c */

@@ -172,6 +172,20 @@ static uint64_t started_word(pulsing *p, const pulsing_target *target)
     return known ? pls_outbox_started_load(link->outbox, target->retain_index) : 0;
 }
 
+uint32_t pls_targets_retained_count(pulsing *p)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
+        for (pulsing_target *target = p->targets[i]; target != NULL; target = target->next) {
+            if (target->state == PLS_TARGET_UP && target->retained.count > 0) {
+                started_trim(p, target, started_word(p, target));
+            }
+            count += target->retained.count;
+        }
+    }
+    return count;
+}
+
 pls_err pls_target_retain(pulsing *p, pulsing_target *target, const pls_leaving *leaving)
 {
     pls_link *link = &p->links[target->slot];

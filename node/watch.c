@@ -320,6 +320,11 @@ static uint64_t caller_of(uint32_t slot, uint32_t epoch, uint32_t seq)
     return (uint64_t)slot << 56 | (uint64_t)(epoch & 0xffffffu) << 32 | seq;
 }
 
+static _Atomic uint64_t *held_word(const pulsing *p)
+{
+    return &p->info->directory->lines[pulsing_slot(p)].held_since_ns;
+}
+
 void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
                      const pulsing_message *message, pls_watch_run *run)
 {
@@ -339,6 +344,8 @@ void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arriva
         .caller = caller_of(arrival->slot, arrival->epoch, arrival->seq),
         .method = method_find(p, actor->watch.class_name, message->method, message->method_bytes)};
     watch->current = run;
+    run->held_before = atomic_load_explicit(held_word(p), memory_order_relaxed);
+    atomic_store_explicit(held_word(p), pls_clock_ns(&p->clock, tick), memory_order_relaxed);
     pls_obs_call_begin(&watch->writer, actor->id, run->method, run->caller, tick,
                        deadline_tick(p, message->deadline_ns));
     pls_obs_actor *record = record_of(p, actor);
@@ -418,6 +425,7 @@ void pls_watch_left(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool d
         return;
     }
     watch->current = NULL;
+    atomic_store_explicit(held_word(p), run->held_before, memory_order_relaxed);
     pls_obs_call_end(&watch->writer);
     if (done) {
         run_end(p, actor, run);

@@ -43,6 +43,7 @@ typedef struct pls_watch_run {
     uint64_t caller; /* slot << 56 | epoch << 32 | seq */
     uint32_t method; /* its record, or PLS_OBS_NONE */
     bool failed;
+    uint64_t held_before; /* `held_since_ns` of the handler that this one nests in */
 } pls_watch_run;
 
 typedef struct pls_watch_actor {

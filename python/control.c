@@ -412,6 +412,20 @@ PyObject *core_control_actor_failed(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyObject *core_control_recycle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct pls_attach *attach = control_of(self);
+    if (attach == NULL) {
+        return NULL;
+    }
+    pls_err err = pls_attach_worker_recycle(attach);
+    if (err != PLS_OK) {
+        core_fail(((core_runtime *)self)->state, err, "leaving for a fresh worker");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyObject *core_control_rebuilt(PyObject *self, PyObject *args)
 {
     unsigned long long actor = 0;

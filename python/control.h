@@ -14,6 +14,7 @@ PyObject *core_control_names_parse(PyObject *self, PyObject *args);
 PyObject *core_control_restart_register(PyObject *self, PyObject *args);
 PyObject *core_control_actor_unregister(PyObject *self, PyObject *args);
 PyObject *core_control_actor_failed(PyObject *self, PyObject *args);
+PyObject *core_control_recycle(PyObject *self, PyObject *ignored);
 PyObject *core_control_actor_find(PyObject *self, PyObject *args);
 PyObject *core_control_rebuilt(PyObject *self, PyObject *args);
 PyObject *core_control_output_tail(PyObject *self, PyObject *args);
@@ -35,6 +36,7 @@ PyObject *core_control_shutdown(PyObject *self, PyObject *args);
          "restart_register(actor, policy, max, min_ms, max_ms, place, index, spec)"},              \
         {"actor_unregister", core_control_actor_unregister, METH_O, "actor_unregister(actor)"},    \
         {"actor_failed", core_control_actor_failed, METH_VARARGS, "actor_failed(actor, text)"},    \
+        {"recycle", core_control_recycle, METH_NOARGS, "This worker leaves for a fresh one."},     \
         {"actor_find", core_control_actor_find, METH_O, "actor_find(actor): where it lives now."}, \
         {"rebuilt", core_control_rebuilt, METH_VARARGS, "rebuilt(actor, ok, text)"},               \
         {"output_tail", core_control_output_tail, METH_VARARGS, "output_tail(slot, epoch)"},       \

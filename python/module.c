@@ -80,7 +80,8 @@ static PyObject *trouble_raise(PyObject *module, pls_err err, const char *troubl
 }
 
 /* The options of a node as launch() and node_become() take them: (program, workers, template_argv,
- * sys_path, env, info, name, listen, memory, plain). The strings are borrowed from `args`. */
+ * sys_path, env, info, name, listen, memory, plain, worker_memory). The strings are borrowed from
+ * `args`. */
 typedef struct node_arguments {
     pls_node_options options;
     const char **strings[3];
@@ -99,11 +100,13 @@ static int arguments_read(PyObject *args, node_arguments *arguments)
     PyObject *lists[3] = {NULL, NULL, NULL};
     Py_ssize_t info_bytes = 0;
     unsigned long long memory = 0;
+    unsigned long long worker_memory = 0;
     int plain = 0;
     memset(arguments, 0, sizeof *arguments);
-    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp", &options->program, &options->workers_max, &lists[0],
-                          &lists[1], &lists[2], (const char **)&options->worker_info, &info_bytes,
-                          &options->name, &options->listen, &memory, &plain)) {
+    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp|K", &options->program, &options->workers_max,
+                          &lists[0], &lists[1], &lists[2], (const char **)&options->worker_info,
+                          &info_bytes, &options->name, &options->listen, &memory, &plain,
+                          &worker_memory)) {
         return -1;
     }
     for (int i = 0; i < 3; i++) {
@@ -118,6 +121,7 @@ static int arguments_read(PyObject *args, node_arguments *arguments)
     options->worker_info_bytes = (size_t)info_bytes;
     options->memory_budget_bytes = memory;
     options->output_plain = plain != 0;
+    options->worker_memory_bytes = worker_memory;
     return 0;
 }
 

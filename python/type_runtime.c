@@ -302,19 +302,42 @@ static PyObject *runtime_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* Seconds for which a handler has kept the thread of a slot's process. */
+static double held_seconds(const pls_directory *directory, uint32_t slot)
+{
+    uint64_t since_ns =
+        atomic_load_explicit(&directory->lines[slot].held_since_ns, memory_order_relaxed);
+    uint64_t now_ns = (uint64_t)pulsing_now_ns();
+    return since_ns != 0 && now_ns > since_ns ? (double)(now_ns - since_ns) / 1e9 : 0;
+}
+
+static PyObject *runtime_held(PyObject *self, PyObject *slot)
+{
+    core_runtime *rt = (core_runtime *)self;
+    unsigned long number = PyLong_AsUnsignedLong(slot);
+    if (number == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (rt->p == NULL || number >= PLS_SLOTS_MAX) {
+        return PyFloat_FromDouble(0);
+    }
+    const pls_directory *directory = pls_attach_info_of(pulsing_attach_of(rt->p))->directory;
+    return PyFloat_FromDouble(held_seconds(directory, (uint32_t)number));
+}
+
 static PyObject *line_tuple(const pls_directory *directory, uint32_t slot)
 {
     uint32_t epoch = 0;
     pls_slot_state state = pls_directory_peek(directory, slot, &epoch);
     const pls_directory_line *line = &directory->lines[slot];
     uint32_t index = atomic_load_explicit(&line->worker_index, memory_order_relaxed);
-    return Py_BuildValue("(IIIIIiIII)", (unsigned)slot, (unsigned)epoch, (unsigned)state,
+    return Py_BuildValue("(IIIIIiIId)", (unsigned)slot, (unsigned)epoch, (unsigned)state,
                          (unsigned)atomic_load_explicit(&line->role, memory_order_relaxed),
                          (unsigned)atomic_load_explicit(&line->pid, memory_order_relaxed),
                          index == PLS_WORKER_INDEX_NONE ? -1 : (int)index,
                          (unsigned)atomic_load_explicit(&line->actor_count, memory_order_relaxed),
                          (unsigned)atomic_load_explicit(&line->queued_count, memory_order_relaxed),
-                         0U);
+                         held_seconds(directory, slot));
 }
 
 static PyObject *runtime_directory(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -421,6 +444,10 @@ static PyObject *get_number(PyObject *self, void *closure)
         return PyLong_FromLong(pls_attach_fd(pulsing_attach_of(rt->p)));
     case 7:
         return PyLong_FromUnsignedLong(pulsing_actor_count(rt->p));
+    case 9:
+        return PyLong_FromUnsignedLongLong(pulsing_handled_count(rt->p));
+    case 10:
+        return PyLong_FromUnsignedLong(pulsing_unfinished_count(rt->p));
     default:
         return PyLong_FromUnsignedLong(pulsing_call_count(rt->p));
     }
@@ -500,6 +527,7 @@ static PyMethodDef runtime_methods[] = {
     {"after_sleep", core_loop_after_sleep, METH_NOARGS, "A worker's eventfd is readable."},
     {"fail", runtime_fail, METH_O, "End all calls with SystemClosed and this text."},
     {"close", runtime_close, METH_NOARGS, "Detach."},
+    {"held", runtime_held, METH_O, "held(slot): seconds for which a handler has kept its thread"},
     {"directory", runtime_directory, METH_NOARGS,
      "[(slot, epoch, state, role, pid, worker index, actors, queued, 0)]"},
     {"dead_letters", runtime_dead_letters, METH_NOARGS, "Messages that reached nobody, by reason."},
@@ -531,6 +559,8 @@ static PyGetSetDef runtime_getset[] = {
     {"control_fd", get_number, NULL, NULL, (void *)6},
     {"actor_count", get_number, NULL, NULL, (void *)7},
     {"call_count", get_number, NULL, NULL, (void *)8},
+    {"handled_count", get_number, NULL, NULL, (void *)9},
+    {"unfinished_count", get_number, NULL, NULL, (void *)10},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -135,6 +135,12 @@ static pls_process_end end_learn(pls_client *client)
 static uint32_t hints_of(const pls_client *client, const pls_process_end *end)
 {
     pls_node *node = client->node;
+    if (client->worker != NULL && client->worker->over_memory) {
+        return PLS_ENDED_HINT_MEMORY;
+    }
+    if (client->worker != NULL && client->worker->recycling) {
+        return PLS_ENDED_HINT_RECYCLED;
+    }
     if (client->worker != NULL && client->worker->stopping) {
         return PLS_ENDED_HINT_STOP;
     }
@@ -157,15 +163,20 @@ void pls_client_dead(pls_client *client)
     pls_client_dying(client);
     pls_process_end end = end_learn(client);
     client->stage = PLS_CLIENT_DEAD;
+    pls_death death = {.state = PLS_SLOT_DEAD,
+                       .pid = (uint32_t)client->pid,
+                       .how = end.how,
+                       .code = end.code,
+                       .hints = hints_of(client, &end)};
     if (client->slot == 0) {
         if (client->worker != NULL) {
-            pls_worker_gone(client->worker);
+            pls_worker_gone(client->worker, &death);
             client->worker = NULL;
         }
         pls_client_destroy(client);
         return;
     }
-    pls_directory_end_set(node->directory, client->slot, end.how, end.code, hints_of(client, &end),
+    pls_directory_end_set(node->directory, client->slot, end.how, end.code, death.hints,
                           pls_loop_now_ns());
     bool in_order = end.how == PLS_ENDED_DETACHED || (end.how == PLS_ENDED_EXIT && end.code == 0);
     if (client->was_joined) {
@@ -181,7 +192,7 @@ void pls_client_dead(pls_client *client)
     }
     pls_restarts_client_dead(node->restarts, client, in_order);
     if (client->worker != NULL) {
-        pls_worker_gone(client->worker);
+        pls_worker_gone(client->worker, &death);
         client->worker = NULL;
     }
     if (acks_complete(client)) {

@@ -173,6 +173,21 @@ uint64_t pls_process_oom_kills(void)
     return count;
 }
 
+uint64_t pls_process_anonymous_bytes(pid_t pid)
+{
+    char path[64];
+    char text[PROC_TEXT_BYTES];
+    unsigned long long total = 0;
+    unsigned long long resident = 0;
+    unsigned long long shared = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    if (!file_read(path, text, sizeof text) ||
+        sscanf(text, "%llu %llu %llu", &total, &resident, &shared) != 3 || resident < shared) {
+        return 0;
+    }
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 uint64_t pls_process_start_ticks(pid_t pid)
 {
     char text[PROC_TEXT_BYTES];

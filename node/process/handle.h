@@ -45,6 +45,11 @@ bool pls_process_exiting(pid_t pid);
  * Threads: any thread; never blocks. */
 pls_process_end pls_process_reap(int pidfd, pid_t pid);
 
+/* Memory of a process that is its own and resident: what it shares with files and with other
+ * processes through memfds does not count; 0 when it cannot be read.
+ * Units:   bytes. Threads: any thread; never blocks. */
+uint64_t pls_process_anonymous_bytes(pid_t pid);
+
 /* How many processes this host's kernel has killed for want of memory; 0 when it does not tell.
  * Threads: any thread; never blocks. */
 uint64_t pls_process_oom_kills(void);

@@ -361,6 +361,7 @@ void pls_node_destroy(pls_node *node)
             pls_registry_fini(node);
         }
         clients_destroy(node);
+        pls_memory_limit_end(node);
         close(pls_loop_unwatch(node->loop, &node->signals));
         close(pls_loop_unwatch(node->loop, &node->launcher_end));
     }

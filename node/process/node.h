@@ -8,6 +8,7 @@
 #include "node/options.h"
 #include "node/process/client.h"
 #include "node/process/loop.h"
+#include "node/process/memory_limit.h"
 #include "node/process/names.h"
 #include "node/process/output.h"
 #include "node/process/restarts.h"
@@ -95,6 +96,7 @@ struct pls_node {
     uint32_t name_waiter_count;
     pls_restarts *restarts;
     pls_leave leave;
+    pls_memory_limit memory_limit;
     pls_segment_question questions[PLS_SEGMENT_QUESTIONS_MAX];
     uint32_t question_first;
     uint32_t question_count;

@@ -366,6 +366,13 @@ void pls_restarts_serve_register(pls_client *client, pls_control_packet *packet)
     pls_client_reply(client, packet->request, PLS_OK);
 }
 
+/* A worker that leaves for a fresh one is no failure: no backoff, and no attempt used up. */
+static void host_recycled(restart *r)
+{
+    depend_on(r, (pls_client_key){0, 0});
+    attempt(r);
+}
+
 static void host_died(restart *r, bool in_order, const char *text, size_t text_bytes)
 {
     bool wanted = r->options.policy == PLS_RESTART_ALWAYS ||
@@ -391,7 +398,12 @@ void pls_restarts_client_dead(pls_restarts *restarts, pls_client *client, bool i
         snprintf(text, sizeof text, "pid %d, ended", (int)client->pid);
     }
     /* What is planned anew leaves this list; what is built here meanwhile cannot be. */
+    bool recycled = in_order && client->worker != NULL && client->worker->recycling;
     while (restarts->slots[client->slot] != NULL) {
+        if (recycled && restarts->slots[client->slot]->stage == LIVING) {
+            host_recycled(restarts->slots[client->slot]);
+            continue;
+        }
         host_died(restarts->slots[client->slot], in_order, text, strlen(text));
     }
 }

@@ -265,6 +265,15 @@ static void serve_worker_stop(pls_client *client, pls_control_packet *packet)
     pls_worker_stop(worker->worker, (uint32_t)timeout_ms);
 }
 
+static void serve_worker_recycle(pls_client *client, pls_control_packet *packet)
+{
+    (void)packet;
+    /* Its exit may be seen before this is read. */
+    if (client->worker != NULL && client->was_joined) {
+        pls_worker_recycle(client->worker);
+    }
+}
+
 static void serve_shutdown(pls_client *client, pls_control_packet *packet)
 {
     uint64_t timeout_ms = packet->number > UINT32_MAX ? UINT32_MAX : packet->number;
@@ -297,6 +306,7 @@ static serve_function *const serve_by_type[PLS_CONTROL_CLIENT_TYPES_END] = {
     [PLS_CONTROL_SHUTDOWN] = serve_shutdown,
     [PLS_CONTROL_OBS_GET] = serve_obs_get,
     [PLS_CONTROL_ACTOR_FIND] = serve_actor_find,
+    [PLS_CONTROL_WORKER_RECYCLE] = serve_worker_recycle,
 };
 
 void pls_client_serve(pls_client *client, pls_control_packet *packet)

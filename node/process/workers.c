@@ -18,6 +18,10 @@
 
 #define START_TIMEOUT_MS 60000
 #define WAITERS_FIRST 4
+#define DEATH_TEXT_BYTES 128
+/* A handler that has run for this long counts as one that keeps its worker. */
+#define HELD_NS 1000000ull
+#define HELD_LOAD (1ull << 32) /* more than a worker has actors */
 /* An actor placed on a worker shows in its count well before this, or will not. */
 #define PLACED_VISIBLE_NS 1000000000ull
 
@@ -232,11 +236,22 @@ static pls_err worker_start(pls_node *node, uint32_t index, const pls_place_wire
     if (index != PLS_WORKER_INDEX_NONE) {
         node->workers[index] = worker;
     }
+    pls_memory_limit_begin(node);
     *worker_out = worker;
     return PLS_OK;
 }
 
-/* The index to use next: one not yet started, else the one with the fewest actors. */
+/* Whether a handler keeps the worker from everything else. */
+static bool held(const pls_worker *worker)
+{
+    const pls_directory *directory = worker->client->node->directory;
+    uint64_t since_ns = atomic_load_explicit(&directory->lines[worker->client->slot].held_since_ns,
+                                             memory_order_relaxed);
+    return since_ns != 0 && pls_loop_now_ns() > since_ns + HELD_NS;
+}
+
+/* The index to use next: one not yet started, else the one with the fewest actors among those that
+ * no handler keeps. */
 static uint32_t index_choose(pls_node *node)
 {
     uint32_t best = 0;
@@ -245,7 +260,7 @@ static uint32_t index_choose(pls_node *node)
         if (node->workers[i] == NULL) {
             return i;
         }
-        uint64_t load = load_of(node->workers[i]);
+        uint64_t load = load_of(node->workers[i]) + (held(node->workers[i]) ? HELD_LOAD : 0);
         if (load < best_load) {
             best = i;
             best_load = load;
@@ -384,25 +399,31 @@ static void tail_keep(pls_worker *worker, const char *text, size_t bytes)
     node->dead_tails_next = (node->dead_tails_next + 1) % PLS_DEAD_TAILS_MAX;
 }
 
-static void waiters_fail(pls_worker *worker, const char *text, size_t bytes)
+/* `lines`: what it printed last, with room for an opening before them. */
+static void waiters_fail(pls_worker *worker, const pls_death *death, const char *lines,
+                         size_t bytes)
 {
-    static const char silent[] = "the worker ended while it started, and printed nothing";
-    char template_text[PLS_OUTPUT_TAIL_BYTES_MAX];
+    char how[DEATH_TEXT_BYTES];
+    char text[PLS_CONTROL_TEXT_BYTES_MAX];
     pls_node *node = worker->client->node;
-    if (bytes == 0) {
-        bytes = pls_template_tail(node, template_text, sizeof template_text);
-        text = template_text;
-    }
+    pls_death_text(death, how, sizeof how);
+    int len = snprintf(text, sizeof text, "the worker ended while it started (%s)%s",
+                       death->pid == 0 ? "before it ran" : how,
+                       bytes == 0 ? ", and printed nothing" : "; its last lines:\n");
+    size_t used = (size_t)len;
+    size_t kept = bytes < sizeof text - used ? bytes : sizeof text - used;
+    /* The end of a traceback says more than its beginning. */
+    memcpy(text + used, lines + (bytes - kept), kept);
     pls_placed placed = {.status = node->leave.stage == PLS_LEAVE_NOT ? PLS_EDEAD : PLS_ECLOSED,
-                         .text = bytes == 0 ? silent : text,
-                         .text_bytes = bytes == 0 ? sizeof silent - 1 : bytes};
+                         .text = text,
+                         .text_bytes = used + kept};
     for (uint32_t i = 0; i < worker->waiter_count; i++) {
         worker->waiters[i].done(node, &worker->waiters[i], &placed);
     }
     worker->waiter_count = 0;
 }
 
-void pls_worker_gone(pls_worker *worker)
+void pls_worker_gone(pls_worker *worker, const pls_death *death)
 {
     char text[PLS_OUTPUT_TAIL_BYTES_MAX];
     size_t bytes = 0;
@@ -415,13 +436,42 @@ void pls_worker_gone(pls_worker *worker)
         tail_keep(worker, text, bytes);
     }
     if (worker->waiter_count > 0) {
-        waiters_fail(worker, text, bytes);
+        if (bytes == 0) {
+            bytes = pls_template_tail(node, text, sizeof text);
+        }
+        waiters_fail(worker, death, text, bytes);
     }
     if (worker->stop_asked) {
         pls_client_reply_to(node, worker->stop_asker, PLS_OK);
     }
     node->worker_count--;
     worker_free(node, worker);
+}
+
+static void recycled_started(pls_node *node, const pls_place_waiter *waiter,
+                             const pls_placed *placed)
+{
+    (void)waiter;
+    if (placed->status != PLS_OK && placed->status != PLS_ECLOSED) {
+        pls_output_note(node->output, "pulsing: a fresh worker could not be started: %.*s",
+                        (int)placed->text_bytes, placed->text);
+    }
+}
+
+void pls_worker_recycle(pls_worker *worker)
+{
+    static const pls_place_wire nothing;
+    pls_node *node = worker->client->node;
+    uint32_t index = worker->index;
+    worker->recycling = true;
+    atomic_store_explicit(&node->directory->lines[worker->client->slot].worker_index,
+                          PLS_WORKER_INDEX_NONE, memory_order_relaxed);
+    if (index == PLS_WORKER_INDEX_NONE || node->workers[index] != worker) {
+        return;
+    }
+    node->workers[index] = NULL;
+    pls_place_waiter waiter = {.done = recycled_started};
+    pls_workers_place(node, PLS_PLACE_INDEX, index, &nothing, &waiter);
 }
 
 /* Asks another template for a worker that the last one had not forked. */

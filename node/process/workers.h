@@ -40,7 +40,9 @@ struct pls_worker {
     uint32_t index; /* PLS_WORKER_INDEX_NONE: dedicated */
     bool ready;
     bool stopping;
-    uint32_t source; /* of its output */
+    bool recycling;   /* will leave for a fresh one */
+    bool over_memory; /* killed for its memory */
+    uint32_t source;  /* of its output */
     bool has_source;
     uint32_t starts;     /* templates that have been asked for it */
     pls_place_wire wire; /* what it starts with, for another try; in `wire_memory` */
@@ -72,8 +74,12 @@ void pls_worker_joined(pls_worker *worker);
 /* A worker will not run again: its index is free for another. */
 void pls_worker_dying(pls_worker *worker);
 
-/* A worker is gone: fails those who waited, keeps its last lines, frees. */
-void pls_worker_gone(pls_worker *worker);
+/* A worker is gone, in the way that `death` says: fails those who waited, keeps its last lines,
+ * frees. */
+void pls_worker_gone(pls_worker *worker, const pls_death *death);
+
+/* One will leave for a fresh one: gives its index to that, which is started now. */
+void pls_worker_recycle(pls_worker *worker);
 
 /* Asks one to leave, and kills it after `timeout_ms` (0: at once). */
 void pls_worker_stop(pls_worker *worker, uint32_t timeout_ms);

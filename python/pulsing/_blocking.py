@@ -11,23 +11,29 @@ import asyncio
 import os
 import secrets
 import threading
+import time
 from typing import Any
 
 from . import _core
 from ._config import SystemConfig
-from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed
+from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, class_payload, not_found
 from ._ids import ActorId, NodeId
 from ._system import (
+    ACTOR_REBUILDING,
+    LEFT_LOOKS_MAX,
+    LEFT_PAUSE_S,
     ActorSystem,
     Placer,
     check_name,
     create_actor_system,
     flags_of,
     launch_node,
+    left_in_turn,
     place_of,
     ref_of_entry,
     wait_ms,
+    worker_listing,
 )
 
 __all__ = ["BlockingSystem", "connect"]
@@ -143,14 +149,36 @@ class BlockingSystem:
                 cls, args, kwargs, name=name, public=public, placement="here", detached=True
             )
             return self._rebind(background.run(spawn))
-        place = self._placer.quick(kind, index)
-        if place is None:
-            place = place_of(self._rt.place(*self._placer.request(kind, index)))
         flags = flags_of(public) if name is not None else 0
-        actor, window, restartable, class_name = self._system_ref(*place).spawn(
-            class_payload(cls), args, kwargs, name, flags, (kind, index)
-        )
+        message = (class_payload(cls), args, kwargs, name, flags, (kind, index))
+        actor, window, restartable, class_name = self._spawn_there(kind, index, message)
         return self._rt.ref(actor, window, restartable, name, class_name)
+
+    def _spawn_there(self, kind: str, index: int, message: tuple) -> Any:
+        while True:
+            place = self._placer.quick(kind, index)
+            if place is None:
+                place = place_of(self._rt.place(*self._placer.request(kind, index)))
+            try:
+                return self._system_ref(*place).spawn(*message)
+            except (ActorDied, WorkerLeaving) as error:
+                if not self._left_in_turn(place, error):
+                    raise
+                time.sleep(LEFT_PAUSE_S)
+
+    def _left_in_turn(self, place: tuple[int, int], error: BaseException) -> bool:
+        for _ in range(LEFT_LOOKS_MAX):
+            left = left_in_turn(self._rt, place, error)
+            if left is not None:
+                return left
+            time.sleep(LEFT_PAUSE_S)
+        return False
+
+    def warm(self) -> None:
+        """Starts every worker that does not run yet, and waits until their `setup` is done."""
+        self._check()
+        for index in range(self._rt.workers_max):
+            place_of(self._rt.place(*self._placer.request("index", index)))
 
     def _system_ref(self, slot: int, epoch: int) -> Any:
         return self._rt.ref(slot << 56 | epoch << 32, 0, False, None, "system")
@@ -201,6 +229,11 @@ class BlockingSystem:
         """The actors of this process."""
         return [] if self._background is None else self._background.system.actors()
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers of this node: index (None: dedicated), pid, how many actors each has, and for
+        how many seconds a plain method has held it up."""
+        return worker_listing(self._rt)
+
     def dead_letters(self) -> dict[str, int]:
         """How many messages reached nobody, as this process saw it, by reason."""
         return self._rt.dead_letters()
@@ -215,15 +248,27 @@ class BlockingSystem:
         reply = self._rt.actor_find(actor)
         return (reply[1], reply[2]) if reply[0] == 0 else None
 
+    def _next_home(self, ref: Any, left: tuple[int, int]) -> tuple[int, int] | None:
+        for _ in range(LEFT_LOOKS_MAX):
+            reply = self._rt.actor_find(ref._id)
+            if reply[0] != 0:
+                break
+            if (reply[1], reply[2]) != left and not reply[5] & ACTOR_REBUILDING:
+                return reply[1], reply[2]
+            time.sleep(LEFT_PAUSE_S)
+        return None
+
     def watch(self, ref: Any) -> str:
         """Waits until an actor stops or dies; returns why."""
         place = self._home(ref)
-        if place is None:
-            return "it has been stopped"
-        try:
-            return self._system_ref(*place).watch(ref._id)
-        except ActorDied as error:
-            return str(error)
+        while place is not None:
+            try:
+                return self._system_ref(*place).watch(ref._id)
+            except ActorDied as error:
+                if not self._left_in_turn(place, error):
+                    return str(error)
+            place = self._next_home(ref, place)
+        return "it has been stopped"
 
     def stop(self, actor: Any, now: bool = False, timeout: float | None = None) -> None:
         """Ends an actor, by name or ref."""
@@ -234,11 +279,13 @@ class BlockingSystem:
                 return
             actor = ref_of_entry(self._rt, actor, reply)
         place = self._home(actor)
-        if place is not None:
+        while place is not None:
             try:
                 self._system_ref(*place).stop(actor._id, now, timeout)
+                return
             except ActorDied:
-                pass
+                pass  # it may be on its way to another process
+            place = self._next_home(actor, place)
 
     def members(self) -> list[dict[str, Any]]:
         """The nodes of the cluster, this one included."""
@@ -281,7 +328,14 @@ def connect(config: SystemConfig | None = None) -> BlockingSystem:
     else:
         control = _core.connect(attach_to)
     rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0)
-    return BlockingSystem(rt, config, node, attach_to)
+    system = BlockingSystem(rt, config, node, attach_to)
+    if config.worker_warm:
+        try:
+            system.warm()
+        except BaseException:
+            system.shutdown()
+            raise
+    return system
 
 
 _core.register_system(BlockingSystem)

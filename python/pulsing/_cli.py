@@ -114,6 +114,15 @@ def actors(node: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("node")
+@_JSON
+def workers(node: str, as_json: bool) -> None:
+    """List the workers of NODE: how many actors each has, and how long a method holds it up."""
+    with _attached(node) as system:
+        _show(system.workers(), ["index", "pid", "actors", "held"], as_json)
+
+
+@main.command()
+@click.argument("node")
 @click.argument("actor")
 @click.option("--wait", type=click.FloatRange(min=0), help="Seconds to wait for the name.")
 @_JSON

@@ -51,6 +51,60 @@ def _count(field: str, value: Any, low: int, high: int) -> int | None:
     return value
 
 
+def _by_index(field: str, source: Any, count: int) -> None:
+    """ValueError unless `source` says something for each of `count` workers."""
+    if source is None or callable(source) or (field == "env" and isinstance(source, dict)):
+        return
+    if not isinstance(source, (list, tuple)):
+        raise ValueError(
+            f"{field}: expected a list by worker index, or a function of it, got {source!r}"
+        )
+    if len(source) < count:
+        raise ValueError(f"{field}: has {len(source)} entries for {count} workers")
+
+
+def env_of(source: Any, index: int) -> dict[str, str | None]:
+    """What `env=` sets for one worker; None removes a variable."""
+    entry = source if isinstance(source, dict) else _entry(source, index)
+    if not isinstance(entry, dict):
+        raise ValueError(f"env: expected a dict for worker {index}, got {entry!r}")
+    for name, value in entry.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ValueError(f"env: {name!r} is no name of a variable (worker {index})")
+        if value is not None and (not isinstance(value, (str, int)) or "\0" in str(value)):
+            raise ValueError(f"env: {name} of worker {index} is no text: {value!r}")
+    return {name: None if value is None else str(value) for name, value in entry.items()}
+
+
+def cpus_of(source: Any, index: int) -> list[int] | None:
+    """The CPUs that `cpus=` gives one worker; None: all that there are."""
+    entry = _entry(source, index)
+    if entry is None:
+        return None
+    usable = os.sched_getaffinity(0)
+    cpus = list(entry) if isinstance(entry, (list, tuple, set, frozenset, range)) else [entry]
+    for cpu in cpus:
+        if isinstance(cpu, bool) or not isinstance(cpu, int) or cpu not in usable:
+            raise ValueError(
+                f"cpus: {cpu!r} (worker {index}) is not among the usable CPUs {sorted(usable)}"
+            )
+    if not cpus:
+        raise ValueError(f"cpus: worker {index} has none; None gives it all")
+    return sorted(set(cpus))
+
+
+def _entry(source: Any, index: int) -> Any:
+    return source(index) if callable(source) else source[index]
+
+
+def _preload(value: Any) -> None:
+    names = [value] if isinstance(value, str) else value
+    if value is None or callable(value):
+        return
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f"preload: expected a function or names of modules, got {value!r}")
+
+
 def usable_cpus() -> int:
     """CPUs that this process may use: affinity, and the cgroup's `cpu.max`."""
     count = len(os.sched_getaffinity(0))
@@ -79,6 +133,11 @@ class SystemConfig:
     worker_env: Any = None
     worker_cpus: Any = None
     worker_setup: Callable[[], Any] | None = None
+    worker_preload: Any = None
+    worker_start: str = "fork"
+    worker_memory: int | None = None
+    worker_recycle: int | None = None
+    worker_warm: bool = False
     cluster_key: Any = None
     name: str | None = None
     ask_timeout: float | None = None
@@ -115,8 +174,29 @@ class SystemConfig:
             not isinstance(self.name, str) or not 0 < len(self.name.encode()) <= 255
         ):
             raise ValueError(f"name: expected 1 to 255 bytes of text, got {self.name!r}")
+        self._check_workers()
+
+    def _check_workers(self) -> None:
         if self.worker_setup is not None and not callable(self.worker_setup):
             raise ValueError(f"setup: expected a function, got {self.worker_setup!r}")
+        _preload(self.worker_preload)
+        if self.worker_start not in ("fork", "exec"):
+            raise ValueError(f"start: expected 'fork' or 'exec', got {self.worker_start!r}")
+        _count("memory", self.worker_memory, 1 << 20, 1 << 50)
+        _count("recycle", self.worker_recycle, 1, 1 << 50)
+        if not isinstance(self.worker_warm, bool):
+            raise ValueError(f"warm: expected True or False, got {self.worker_warm!r}")
+        if self.worker_env is not None or self.worker_cpus is not None:
+            count = self.workers if self.workers is not None else usable_cpus()
+            _by_index("env", self.worker_env, count)
+            _by_index("cpus", self.worker_cpus, count)
+        given = {f.name: getattr(self, f.name) != f.default for f in dataclasses.fields(self)}
+        alien = [name for name, set_here in given.items() if set_here and name[:7] == "worker_"]
+        if self.attach_to is not None and alien:
+            raise ValueError(
+                f"{alien[0].replace('worker_', '')}: workers belong to the node that is attached "
+                "to, and were described where it was started"
+            )
 
     @classmethod
     def standalone(cls) -> SystemConfig:
@@ -152,16 +232,40 @@ class SystemConfig:
 
     @_OnClassOrInstance
     def with_workers(
-        self, n: int, env: Any = None, cpus: Any = None, setup: Any = None
+        self,
+        n: int,
+        env: Any = None,
+        cpus: Any = None,
+        setup: Any = None,
+        *,
+        preload: Any = None,
+        start: str = "fork",
+        memory: int | None = None,
+        recycle: int | None = None,
+        warm: bool = False,
     ) -> SystemConfig:
         """Up to `n` worker processes, started when needed; 0 keeps everything in this process.
 
-        `env` and `cpus` are a list by worker index, or a function of it; `setup` is called once
-        in every worker before its first actor.
+        `env` and `cpus` are a list by worker index, or a function of it; one dict of `env` is for
+        every worker. `setup` is called once in every worker before its first actor. `preload`, a
+        function or names of modules, is for the process that workers are forked from: what it
+        loads they share. `start="exec"` gives each worker a fresh interpreter. `memory` is how
+        many bytes a worker may have resident before it is killed. `recycle` is after how many
+        messages a worker is replaced by a fresh one. `warm` starts all of them with the system.
         """
         if n is None:
             raise ValueError("workers: expected a whole number from 0 to 254, got None")
-        return self._with(workers=n, worker_env=env, worker_cpus=cpus, worker_setup=setup)
+        return self._with(
+            workers=n,
+            worker_env=env,
+            worker_cpus=cpus,
+            worker_setup=setup,
+            worker_preload=preload,
+            worker_start=start,
+            worker_memory=memory,
+            worker_recycle=recycle,
+            worker_warm=warm,
+        )
 
     @_OnClassOrInstance
     def with_cluster_key(self, key: Any) -> SystemConfig:

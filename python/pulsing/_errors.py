@@ -43,6 +43,10 @@ class ActorExists(PulsingError):
     """The name is taken on this node; the text says by which actor."""
 
 
+class WorkerLeaving(PulsingError):
+    """A worker that makes room for a fresh one takes no new actors; whoever asked asks again."""
+
+
 class ActorDied(PulsingError):
     """The actor, its process or its node is gone; the text says which one, and how it ended.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._actor import _OVERFLOWS, _RESTARTS, ActorClass, ActorContext, _wants_context, describe
-from ._errors import ActorExists, ActorFailed, ActorNotFound, PulsingError
+from ._errors import ActorExists, ActorFailed, ActorNotFound, PulsingError, WorkerLeaving
 
 if TYPE_CHECKING:
     from ._system import ActorSystem
@@ -71,6 +71,7 @@ class Hosted:
         "stopping",
         "dedicated",
         "restart",
+        "kept",
     )
 
     def __init__(self, cell: Any, description: ActorClass, name: str | None, flags: int):
@@ -83,6 +84,7 @@ class Hosted:
         self.stopping: asyncio.Future | None = None
         self.dedicated = False
         self.restart = "never"
+        self.kept = False  # the node can build it again
 
     @property
     def label(self) -> str:
@@ -97,10 +99,9 @@ def window_of(description: ActorClass) -> int:
     return options.get("mailbox", MAILBOX_DEFAULT) + description.concurrency
 
 
-def metadata_of(description: ActorClass) -> bytes:
+def metadata_of(description: ActorClass, kept: bool) -> bytes:
     """What a name carries beside its actor: enough to make a ref."""
-    restartable = description.options.get("restart", "never") != "never"
-    return window_of(description).to_bytes(4, "little") + bytes([restartable])
+    return window_of(description).to_bytes(4, "little") + bytes([kept])
 
 
 async def _maybe(result: Any) -> Any:
@@ -116,6 +117,9 @@ class Host:
         self.actors: dict[int, Hosted] = {}
         self._tasks: set[asyncio.Task] = set()
         self.when_empty: Any = None
+        self.recycles = False  # this worker is replaced now and then, and its actors move on
+        self.leaving = False
+        self.watching = 0
         endpoints = {
             name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")
         }
@@ -160,9 +164,11 @@ class Host:
     def spawn(
         self, payload: Any, args: tuple, kwargs: dict, name: str | None, flags: int, place: tuple
     ) -> Any:
+        if self.leaving:
+            raise WorkerLeaving("this worker makes room for a fresh one")
         cls = class_of(payload)
         description = describe(cls)
-        plain = name is None and description.options.get("restart", "never") == "never"
+        plain = name is None and not self._is_kept(description)
         if plain and not hasattr(cls, "on_start"):
             hosted = self._add(description, None, 0)
             try:
@@ -174,17 +180,20 @@ class Host:
             return hosted.cell.id, window_of(description), False, description.name
         return self._spawn_slow(payload, description, args, kwargs, name, flags, place)
 
+    def _is_kept(self, description: ActorClass) -> bool:
+        return self.recycles or description.options.get("restart", "never") != "never"
+
     async def _spawn_slow(self, payload, description, args, kwargs, name, flags, place):
         def build():
             return description.cls(*args, **kwargs)
 
-        restart = description.options.get("restart", "never")
+        kept = self._is_kept(description)
         spec = b""
-        if restart != "never":
+        if kept:
             spec = _core.encode((payload, args, kwargs, name, flags, place), self.rt)
         hosted = await self.start(build, description, name, flags, spec=spec, place=place)
         hosted.dedicated = place[0] == "dedicated"
-        return hosted.cell.id, window_of(description), restart != "never", description.name
+        return hosted.cell.id, window_of(description), kept, description.name
 
     async def stop(self, actor: int, now: bool = False, timeout: float | None = None) -> bool:
         hosted = self.actors.get(actor)
@@ -199,7 +208,11 @@ class Host:
             return "it has been stopped"
         future = asyncio.get_running_loop().create_future()
         hosted.watchers.append(future)
-        return await future
+        self.watching += 1
+        try:
+            return await future
+        finally:
+            self.watching -= 1
 
     # Building.
 
@@ -266,13 +279,14 @@ class Host:
 
     async def _register(self, hosted: Hosted, spec: bytes, place: tuple) -> None:
         options = hosted.description.options
+        hosted.kept = bool(spec)
         if hosted.name is not None:
             reply = await self.rt.name_register(
                 hosted.name,
                 hosted.cell.id,
                 hosted.flags,
                 hosted.description.name,
-                metadata_of(hosted.description),
+                metadata_of(hosted.description, hosted.kept),
             )
             if reply[0] == EEXIST:
                 hosted.name, name = None, hosted.name
@@ -329,7 +343,7 @@ class Host:
         finally:
             self._drop(hosted, reason)
             hosted.stopping.set_result(None)
-        await self._unregister(hosted, hosted.restart != "never")
+        await self._unregister(hosted, hosted.kept)
 
     async def _drain(self, hosted: Hosted, now: bool, until: float) -> None:
         loop = asyncio.get_running_loop()
@@ -363,6 +377,27 @@ class Host:
             log.error("on_stop of %s did not end within its stop timeout", hosted.label)
         except Exception:
             log.exception("on_stop of %s failed", hosted.label)
+
+    def idle(self) -> bool:
+        """Whether nothing runs here, and nothing of this process is still to be told to others."""
+        running = sum(hosted.cell.running for hosted in self.actors.values())
+        return (
+            running == 0
+            and self.cell.running <= self.watching
+            and not self._tasks
+            and self.rt.unfinished_count == 0
+        )
+
+    def hold_all(self, hold: bool) -> None:
+        """Lets no message start any more, or lets them start again."""
+        for hosted in self.actors.values():
+            hosted.cell.hold(hold)
+
+    async def leave(self, limit: float) -> None:
+        """Runs `on_stop` of every actor, which are held already and will be built elsewhere."""
+        self.cell.hold(True)
+        until = asyncio.get_running_loop().time() + limit
+        await asyncio.gather(*[self._on_stop(h, until) for h in list(self.actors.values())])
 
     async def end_all(self, timeout: float | None = None) -> None:
         """Ends every actor of this process at the same time."""
@@ -403,6 +438,7 @@ class Host:
             if hosted is None:
                 hosted = self._add(description, name, flags, actor)
                 hosted.dedicated = place[0] == "dedicated"
+                hosted.kept = True
             hosted.cell.hold(True)
             hosted.cell.set_instance(description.cls(*args, **kwargs))
             await self._on_start(hosted)

@@ -11,6 +11,7 @@ from typing import Any
 from . import _core
 from ._actor import Actor, as_actor
 from ._errors import ActorDied, PulsingError, SystemClosed
+from ._system import HELD_S
 
 __all__ = ["Group", "Pool", "Topic"]
 
@@ -213,7 +214,8 @@ class Pool:
         if self._policy == "round_robin":
             return self._members[next(self._turn) % len(self._members)]
         if self._policy == "least_loaded":
-            return min(self._members, key=lambda m: m.load)
+            held = self._system._rt.held
+            return min(self._members, key=lambda m: m.load + (held(m.ref._place[0]) > HELD_S))
         if key is None:
             raise ValueError("a pool with policy='hash' needs pool.method.options(key=...)(...)")
         return self._by_key(key)

@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import Any
 
 from . import _core
 from ._actor import ActorContext, describe
-from ._config import SystemConfig, usable_cpus
-from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed
+from ._config import SystemConfig, cpus_of, env_of, usable_cpus
+from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
 from ._ids import ActorId, NodeId
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
 ROLE_WORKER = 2
+# A handler that has kept its worker's thread for longer makes others look for another worker.
+HELD_S = 0.001
 ALIVE = 2
 WAIT_FOREVER = 0xFFFFFFFF
 EDEAD = 5
+ACTOR_REBUILDING = 1
+# Before asking again, when a worker has gone to make room for a fresh one.
+LEFT_PAUSE_S = 0.005
+# How often to look how a process ended that the kernel is still tearing down.
+LEFT_LOOKS_MAX = 2000
 
 
 def node_program() -> str:
@@ -42,13 +50,7 @@ def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
     from . import _template
 
     workers = usable_cpus() if config.workers is None else config.workers
-    info = _core.encode(
-        {
-            "setup": config.worker_setup,
-            "stop_timeout": config.stop_timeout,
-            "slow_ask": config.slow_ask,
-        }
-    )
+    info = worker_settings(config, workers)
     return (
         node_program(),
         workers,
@@ -60,7 +62,45 @@ def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
         listen or config.name,
         config.memory_bytes or 0,
         False,
+        config.worker_memory or 0,
     )
+
+
+def worker_settings(config: SystemConfig, workers: int) -> bytes:
+    """What template and workers are told. Functions travel as bytes of their own, so that they are
+    unpacked only where they run, with the environment in which they shall run."""
+    from . import _template
+
+    def packed(function: Any) -> bytes | None:
+        return None if function is None else _core.encode(function)
+
+    preload = config.worker_preload
+    env = cpus = None
+    if config.worker_env is not None:
+        env = [env_of(config.worker_env, i) for i in range(workers)]
+    if config.worker_cpus is not None:
+        cpus = [cpus_of(config.worker_cpus, i) for i in range(workers)]
+    return _core.encode(
+        {
+            "stop_timeout": config.stop_timeout,
+            "slow_ask": config.slow_ask,
+            "setup": packed(config.worker_setup),
+            "preload": packed([preload] if isinstance(preload, str) else preload),
+            "env": env,
+            "every": env_of(config.worker_env, 0) if isinstance(config.worker_env, dict) else None,
+            "cpus": cpus,
+            "exec": config.worker_start == "exec",
+            "recycle": config.worker_recycle or 0,
+            "threads": [name for name in _template.THREAD_NAMES if name not in os.environ],
+            "logging": logging_level(),
+        }
+    )
+
+
+def logging_level() -> int | None:
+    """The level of this program's root logger, if somebody set logging up; for its workers."""
+    root = logging.getLogger()
+    return root.level if root.handlers else None
 
 
 # Slow to import, and safe to fork after: no threads before their first use.
@@ -88,16 +128,17 @@ _live: set[ActorSystem] = set()
 
 
 class Placer:
-    """Chooses the worker for a new actor: the least loaded; one not yet started counts as empty."""
+    """Chooses the worker for a new actor: the least loaded among those that no plain method holds
+    up; one not yet started counts as empty."""
 
     def __init__(self, rt: Any, config: SystemConfig):
         self.rt = rt
         self.config = config
         self.pending: dict[int, int] = {}
 
-    def _workers(self) -> dict[int, tuple[int, int, int]]:
+    def _workers(self) -> dict[int, tuple[int, int, int, bool]]:
         return {
-            line[5]: (line[0], line[1], line[6])
+            line[5]: (line[0], line[1], line[6], line[8] > HELD_S)
             for line in self.rt.directory()
             if line[3] == ROLE_WORKER and line[2] == ALIVE and line[5] >= 0
         }
@@ -108,35 +149,18 @@ class Placer:
             return None
         workers = self._workers()
         if kind == "index":
-            slot, epoch, _ = workers.get(index, (0, 0, 0))
+            slot, epoch, _, _ = workers.get(index, (0, 0, 0, False))
             return (slot, epoch) if epoch else None
         if len(workers) < self.rt.workers_max:
             return None
-        slot, epoch, _ = min(
-            workers.values(), key=lambda w: (w[2] + self.pending.get(w[0], 0), w[0])
+        slot, epoch, _, _ = min(
+            workers.values(), key=lambda w: (w[3], w[2] + self.pending.get(w[0], 0), w[0])
         )
         return slot, epoch
 
     def request(self, kind: str, index: int) -> tuple[int, int, Any, Any]:
-        """The arguments of a place request: kind, index, environment, CPUs."""
-        config = self.config
-        if kind == "worker" and (config.worker_env is not None or config.worker_cpus is not None):
-            started = self._workers()
-            free = [i for i in range(self.rt.workers_max) if i not in started]
-            kind = "index"
-            index = free[0] if free else min(started, key=lambda i: started[i][2])
-        env = self._of(config.worker_env, index) if kind == "index" else None
-        cpus = self._of(config.worker_cpus, index) if kind == "index" else None
-        lines = None if env is None else [f"{k}={v}" for k, v in env.items()]
-        return PLACES[kind], index, lines, None if cpus is None else [int(c) for c in cpus]
-
-    @staticmethod
-    def _of(source: Any, index: int) -> Any:
-        if source is None:
-            return None
-        if callable(source):
-            return source(index)
-        return source[index] if index < len(source) else None
+        """The arguments of a place request. What a worker starts with the template knows."""
+        return PLACES[kind], index, None, None
 
     def normalize(self, placement: Any) -> tuple[str, int]:
         """(kind, index) of a `placement=` argument; ValueError for what is none."""
@@ -338,19 +362,39 @@ class ActorSystem:
                 hosted.cell.id, window_of(description), False, name, description.name
             )
             return self._owned(ref, detached)
-        place = self._placer.quick(kind, index)
-        if place is None:
-            place = await self._place(kind, index)
-        pending = self._placer.pending
-        pending[place[0]] = pending.get(place[0], 0) + 1
-        try:
-            spawned = await self._system_ref(*place).spawn(
-                class_payload(cls), args, kwargs, name, flags, (kind, index)
-            )
-        finally:
-            pending[place[0]] -= 1
-        actor, window, restartable, class_name = spawned
+        message = (class_payload(cls), args, kwargs, name, flags, (kind, index))
+        actor, window, restartable, class_name = await self._spawn_there(kind, index, message)
         return self._owned(self._rt.ref(actor, window, restartable, name, class_name), detached)
+
+    async def _spawn_there(self, kind: str, index: int, message: tuple) -> Any:
+        pending = self._placer.pending
+        while True:
+            place = self._placer.quick(kind, index)
+            if place is None:
+                place = await self._place(kind, index)
+            pending[place[0]] = pending.get(place[0], 0) + 1
+            try:
+                return await self._system_ref(*place).spawn(*message)
+            except (ActorDied, WorkerLeaving) as error:
+                # A worker that made room for a fresh one had not started this.
+                if not await self._left_in_turn(place, error):
+                    raise
+                await asyncio.sleep(LEFT_PAUSE_S)
+            finally:
+                pending[place[0]] -= 1
+
+    async def _left_in_turn(self, place: tuple[int, int], error: BaseException) -> bool:
+        for _ in range(LEFT_LOOKS_MAX):
+            left = left_in_turn(self._rt, place, error)
+            if left is not None:
+                return left
+            await asyncio.sleep(LEFT_PAUSE_S)
+        return False
+
+    async def warm(self) -> None:
+        """Starts every worker that does not run yet, and waits until their `setup` is done."""
+        self._check()
+        await asyncio.gather(*[self._place("index", i) for i in range(self._rt.workers_max)])
 
     async def _place(self, kind: str, index: int) -> tuple[int, int]:
         reply = await self._rt.place(*self._placer.request(kind, index))
@@ -424,6 +468,11 @@ class ActorSystem:
         """The actors of this process: id, name, class, messages queued and running."""
         return self._host.listing()
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers of this node: index (None: dedicated), pid, how many actors each has, and for
+        how many seconds a plain method has held it up."""
+        return worker_listing(self._rt)
+
     def local_actor_names(self) -> list[str]:
         """The names of this process's actors."""
         return [h.name for h in self._host.actors.values() if h.name is not None]
@@ -460,12 +509,14 @@ class ActorSystem:
     async def watch(self, ref: Any) -> str:
         """Waits until an actor stops or dies; returns why, naming the pid after a death."""
         place = await self._home(ref)
-        if place is None:
-            return "it has been stopped"
-        try:
-            return await self._system_ref(*place).watch(ref._id)
-        except ActorDied as error:
-            return str(error)
+        while place is not None:
+            try:
+                return await self._system_ref(*place).watch(ref._id)
+            except ActorDied as error:
+                if not await self._left_in_turn(place, error):
+                    return str(error)
+            place = await self._next_home(ref, place)
+        return "it has been stopped"
 
     async def _home(self, ref: Any) -> tuple[int, int] | None:
         """Where an actor lives now: (slot, epoch)."""
@@ -475,6 +526,17 @@ class ActorSystem:
             return birthplace
         reply = await self._rt.actor_find(actor)
         return (reply[1], reply[2]) if reply[0] == 0 else None
+
+    async def _next_home(self, ref: Any, left: tuple[int, int]) -> tuple[int, int] | None:
+        """Where an actor lives whose worker has made room for a fresh one; None: nowhere."""
+        for _ in range(LEFT_LOOKS_MAX):
+            reply = await self._rt.actor_find(ref._id)
+            if reply[0] != 0:
+                break
+            if (reply[1], reply[2]) != left and not reply[5] & ACTOR_REBUILDING:
+                return reply[1], reply[2]
+            await asyncio.sleep(LEFT_PAUSE_S)
+        return None
 
     async def stop(self, actor: Any, now: bool = False, timeout: float | None = None) -> None:
         """Ends an actor, by name or ref: what was accepted is handled first, unless `now`."""
@@ -488,12 +550,13 @@ class ActorSystem:
 
     async def _stop_ref(self, ref: Any, now: bool, timeout: float | None) -> None:
         place = await self._home(ref)
-        if place is None:
-            return
-        try:
-            await self._system_ref(*place).stop(ref._id, now, timeout)
-        except ActorDied:
-            pass
+        while place is not None:
+            try:
+                await self._system_ref(*place).stop(ref._id, now, timeout)
+                return
+            except ActorDied:
+                pass  # it may be on its way to another process
+            place = await self._next_home(ref, place)
 
     async def shutdown(self) -> None:
         """Drains, runs `on_stop`, ends node and workers; safe to call twice."""
@@ -548,6 +611,32 @@ class ActorSystem:
         """Waits until a seed has answered; at once without seeds."""
 
 
+def left_in_turn(rt: Any, place: tuple[int, int], error: BaseException) -> bool | None:
+    """Whether a worker did not do something because it made room for a fresh one; None: the kernel
+    does not tell yet how it ended."""
+    if isinstance(error, WorkerLeaving):
+        return True
+    words = rt.death(*place)
+    if words is None:
+        here = [line[2] for line in rt.directory() if line[:2] == place]
+        return False if ALIVE in here else None
+    return None if "dying" in words else words.endswith("recycled")
+
+
+def worker_listing(rt: Any) -> list[dict[str, Any]]:
+    """One line for each worker that lives."""
+    return [
+        {
+            "index": line[5] if line[5] >= 0 else None,
+            "pid": line[4],
+            "actors": line[6],
+            "held": round(line[8], 3) if line[8] > HELD_S else None,
+        }
+        for line in rt.directory()
+        if line[3] == ROLE_WORKER and line[2] == ALIVE
+    ]
+
+
 def wait_ms(timeout: float | None) -> int:
     """Milliseconds for the node of a `timeout` in seconds; None does not wait."""
     if timeout is None:
@@ -584,6 +673,12 @@ async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem
     rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0, loop=loop)
     system = ActorSystem(rt, config, node, loop)
     system._listen()
+    if config.worker_warm:
+        try:
+            await system.warm()
+        except BaseException:
+            await system.shutdown()
+            raise
     return system
 
 

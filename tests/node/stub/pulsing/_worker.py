@@ -8,7 +8,16 @@ if os.environ.get("PULSING_STUB") == "import-fails":
     raise ImportError("the stub's import fails, as it was told to")
 
 
-def main(control, info):
+def settings_of(packed):
+    nothing = {"exec": False, "preload": None, "env": None, "every": None, "cpus": None}
+    return {**nothing, "threads": [], "blob": packed}
+
+
+def preload(settings):
+    """The stub loads nothing."""
+
+
+def main(control, settings, info):
     mode = os.environ.get("PULSING_STUB", "")
     if mode == "main-raises":
         raise RuntimeError("the stub worker raises, as it was told to")
@@ -31,4 +40,4 @@ def main(control, info):
     os.set_inheritable(control, True)
     index = "-" if info["index"] is None else str(info["index"])
     helper = os.environ["PULSING_STUB_WORKER"]
-    os.execv(helper, [helper, str(control), index, info["name"], info["setup"].decode()])
+    os.execv(helper, [helper, str(control), index, info["name"], settings["blob"].decode()])
