@@ -326,49 +326,60 @@ async def test_an_actor_of_a_killed_worker_is_rebuilt_when_it_asks_for_that():
 # -- workers held by a plain method ----------------------------------------------------------------
 
 
+@as_actor
+class Holder:
+    """Keeps its worker until a file is there."""
+
+    def hold(self, path):
+        end = time.monotonic() + 60
+        while not os.path.exists(path) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
 @pytest.mark.both_loops
-async def test_new_actors_avoid_a_held_worker_and_listings_show_it(system, eventually):
-    busy = await Worker.local(system, placement=0)
+async def test_new_actors_avoid_a_held_worker_and_listings_show_it(system, eventually, tmp_path):
+    busy = await Holder.local(system, placement=0)
     for _ in range(3):
         await Worker.local(system, placement=1)
-    task = asyncio.ensure_future(busy.block(0.8))
+    task = asyncio.ensure_future(busy.hold(str(tmp_path / "end")))
     await eventually(lambda: system.workers()[0]["held"], "the held worker")
     held, free = sorted(system.workers(), key=lambda w: w["index"])
     assert held["held"] > 0 and held["actors"] == 1
     assert (free["held"], free["actors"]) == (None, 3)
-    refs = [await asyncio.wait_for(Worker.local(system), 1) for _ in range(3)]
-    assert not task.done()
-    assert [await r.worker() for r in refs] == [1, 1, 1]
+    refs = [await asyncio.wait_for(Worker.local(system), 30) for _ in range(3)]
+    assert [await r.worker() for r in refs] == [1, 1, 1] and not task.done()
+    (tmp_path / "end").touch()
     await task
     await eventually(lambda: not any(w["held"] for w in system.workers()), "an end of the holding")
     assert await (await Worker.local(system)).worker() == 0, "the least loaded again"
 
 
-async def test_the_node_avoids_a_held_worker_too(system, eventually):
+async def test_the_node_avoids_a_held_worker_too(system, eventually, tmp_path):
     @as_actor(restart="on_failure", min_backoff=0.001)
     class Lasting(Worker):
         pass
 
     lasting = await Lasting.local(system)
     assert await lasting.worker() == 0
-    victim = await Worker.local(system, placement=1)
+    holder = await Holder.local(system, placement=1)
     other = await Worker.local(system, placement=0)
-    assert await victim.worker() == 1 and await other.worker() == 0
-    task = asyncio.ensure_future(victim.block(0.8))
+    task = asyncio.ensure_future(holder.hold(str(tmp_path / "end")))
     await eventually(lambda: any(w["held"] for w in system.workers()), "the held worker")
     with pytest.raises(pulsing.ActorDied):
         await other.die()
-    assert await asyncio.wait_for(lasting.worker(), 20) == 0, "not in the one that is held"
+    assert await asyncio.wait_for(lasting.worker(), 30) == 0, "not in the one that is held"
+    (tmp_path / "end").touch()
     await task
 
 
-async def test_a_pool_avoids_members_whose_worker_is_held(system, eventually):
+async def test_a_pool_avoids_members_whose_worker_is_held(system, eventually, tmp_path):
     async with await pulsing.Pool.create(system, Worker, size=2, policy="least_loaded") as pool:
         workers_of = [await ref.worker() for ref in pool.members]
-        busy = await Worker.local(system, placement=workers_of[0])
-        task = asyncio.ensure_future(busy.block(0.8))
+        busy = await Holder.local(system, placement=workers_of[0])
+        task = asyncio.ensure_future(busy.hold(str(tmp_path / "end")))
         await eventually(lambda: any(w["held"] for w in system.workers()), "the held worker")
-        assert {await asyncio.wait_for(pool.worker(), 0.5) for _ in range(4)} == {workers_of[1]}
+        assert {await asyncio.wait_for(pool.worker(), 30) for _ in range(4)} == {workers_of[1]}
+        (tmp_path / "end").touch()
         await task
 
 
@@ -510,12 +521,12 @@ async def test_spawning_stopping_and_watching_go_on_while_workers_recycle(tmp_pa
     async with await create_actor_system(workers(2, recycle=30)) as system:
         kept = await Counter.local(system, str(tmp_path / "kept"))
         watch = asyncio.ensure_future(system.watch(kept))
-        for i in range(150):
+        for i in range(100):
             ref = await asyncio.wait_for(Calculator.local(system, i), 20)
             assert await asyncio.wait_for(ref.add(1), 20) == i + 1
             await kept.note(i)
             await asyncio.wait_for(system.stop(ref), 20)
-        assert numbers(tmp_path / "kept") == list(range(150))
+        assert numbers(tmp_path / "kept") == list(range(100))
         assert not watch.done(), watch.result()
         await eventually(lambda: sum(w["actors"] for w in system.workers()) == 1, "one is left")
         await system.stop(kept)
