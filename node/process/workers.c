@@ -241,13 +241,14 @@ static pls_err worker_start(pls_node *node, uint32_t index, const pls_place_wire
     return PLS_OK;
 }
 
-/* Whether a handler keeps the worker from everything else. */
-static bool held(const pls_worker *worker)
+/* Milliseconds for which a handler has kept the worker from everything else. */
+static uint64_t held_ms(const pls_worker *worker)
 {
     const pls_directory *directory = worker->client->node->directory;
     uint64_t since_ns = atomic_load_explicit(&directory->lines[worker->client->slot].held_since_ns,
                                              memory_order_relaxed);
-    return since_ns != 0 && pls_loop_now_ns() > since_ns + HELD_NS;
+    uint64_t now_ns = pls_loop_now_ns();
+    return since_ns != 0 && now_ns > since_ns + HELD_NS ? (now_ns - since_ns) / PLS_NS_PER_MS : 0;
 }
 
 /* The index to use next: one not yet started, else the one with the fewest actors among those that
@@ -260,7 +261,7 @@ static uint32_t index_choose(pls_node *node)
         if (node->workers[i] == NULL) {
             return i;
         }
-        uint64_t load = load_of(node->workers[i]) + (held(node->workers[i]) ? HELD_LOAD : 0);
+        uint64_t load = load_of(node->workers[i]) + held_ms(node->workers[i]) * HELD_LOAD;
         if (load < best_load) {
             best = i;
             best_load = load;

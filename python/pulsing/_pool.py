@@ -214,11 +214,14 @@ class Pool:
         if self._policy == "round_robin":
             return self._members[next(self._turn) % len(self._members)]
         if self._policy == "least_loaded":
-            held = self._system._rt.held
-            return min(self._members, key=lambda m: m.load + (held(m.ref._place[0]) > HELD_S))
+            return min(self._members, key=self._load)
         if key is None:
             raise ValueError("a pool with policy='hash' needs pool.method.options(key=...)(...)")
         return self._by_key(key)
+
+    def _load(self, member: _Member) -> tuple[int, float]:
+        held = self._system._rt.held(member.ref._place[0])
+        return member.load + (held > HELD_S), held
 
     def _by_key(self, key: Any) -> _Member:
         import bisect

@@ -136,9 +136,9 @@ class Placer:
         self.config = config
         self.pending: dict[int, int] = {}
 
-    def _workers(self) -> dict[int, tuple[int, int, int, bool]]:
+    def _workers(self) -> dict[int, tuple[int, int, int, float]]:
         return {
-            line[5]: (line[0], line[1], line[6], line[8] > HELD_S)
+            line[5]: (line[0], line[1], line[6], line[8] if line[8] > HELD_S else 0.0)
             for line in self.rt.directory()
             if line[3] == ROLE_WORKER and line[2] == ALIVE and line[5] >= 0
         }
@@ -149,7 +149,7 @@ class Placer:
             return None
         workers = self._workers()
         if kind == "index":
-            slot, epoch, _, _ = workers.get(index, (0, 0, 0, False))
+            slot, epoch, _, _ = workers.get(index, (0, 0, 0, 0.0))
             return (slot, epoch) if epoch else None
         if len(workers) < self.rt.workers_max:
             return None
@@ -616,11 +616,11 @@ def left_in_turn(rt: Any, place: tuple[int, int], error: BaseException) -> bool 
     does not tell yet how it ended."""
     if isinstance(error, WorkerLeaving):
         return True
-    words = rt.death(*place)
-    if words is None:
+    facts = rt.deaths.get(place)
+    if facts is None:
         here = [line[2] for line in rt.directory() if line[:2] == place]
         return False if ALIVE in here else None
-    return None if "dying" in words else words.endswith("recycled")
+    return facts[0].endswith("recycled")
 
 
 def worker_listing(rt: Any) -> list[dict[str, Any]]:
