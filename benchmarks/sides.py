@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from measure import Sample, timed
+from measure import Sample
 
 SPAWN = multiprocessing.get_context("spawn")
 WINDOW = 1000
@@ -268,11 +268,6 @@ async def bare_futures(n: int) -> Sample:
     return Sample.of_rate(n, seconds)
 
 
-def copy_rounds(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A source and a destination, both warm."""
-    return np.ones(size, np.uint8), np.zeros(size, np.uint8)
-
-
 @contextlib.contextmanager
 def opened(*sides) -> Iterator[tuple]:
     try:
@@ -280,6 +275,3 @@ def opened(*sides) -> Iterator[tuple]:
     finally:
         for side in sides:
             side.close()
-
-
-__all__ = ["WINDOW", "ByHand", "Native", "Pipe", "Zmq", "bare_futures", "timed", "touch"]

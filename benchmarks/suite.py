@@ -254,6 +254,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "benchmarks" / "rows.jsonl")
     parser.add_argument("--programs", type=Path, default=PROGRAMS, help="folder of the C programs")
     parser.add_argument("--picture", type=Path, help="default: the same name with .png")
+    parser.add_argument(
+        "--show", action="store_true", help="only the table and the picture of the rows in --out"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
@@ -261,15 +264,10 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    options = parse_options()
-    if options.list:
-        print("\n".join(NAMES))
-        return 0
+def measure(options: argparse.Namespace, rows: Rows) -> int:
+    """Runs the workloads; how many of them failed."""
     processes.keep_descendants()
-    rows = Rows()
-    native = Native(options.programs)
-    bench = workloads.Bench(rows, native, options.rounds, options.scale)
+    bench = workloads.Bench(rows, Native(options.programs), options.rounds, options.scale)
     failed = 0
     for name in options.names or NAMES:
         for uvloop in (False, True) if name in LOOPED else (False,):
@@ -285,10 +283,24 @@ def main() -> int:
         others.measure(rows, options.scale)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows.rows))
+    return failed
+
+
+def main() -> int:
+    options = parse_options()
+    if options.list:
+        print("\n".join(NAMES))
+        return 0
+    rows = Rows()
+    failed = 0
+    if options.show:
+        rows.rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    else:
+        failed = measure(options, rows)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     print_rows(console, rows.rows)
     print_targets(console, rows.rows)
     png = options.picture or options.out.with_suffix(".png")
     picture.draw(rows.rows, png)
-    console.print(f"{options.out} and {png} are written")
+    console.print(f"the rows are in {options.out}, the picture is {png}")
     return 1 if failed else 0

@@ -22,6 +22,7 @@ from pulsing.actor import ActorDied, SystemConfig, as_actor, create_actor_system
 from sides import WINDOW, ByHand, Native, Pipe, Zmq, bare_futures, opened, touch
 
 PAUSE_MS = 20
+CALLERS = 8
 
 
 @as_actor
@@ -252,7 +253,7 @@ async def bulk(bench: Bench) -> None:
 
 async def kill(bench: Bench) -> None:
     """SIGKILL of a worker under eight calls: until every caller has its ActorDied."""
-    deaths = max(3, min(15, bench.count(15)))
+    deaths = 3 if bench.scale >= 1 else 1
 
     async with await create_actor_system(SystemConfig.standalone()) as system:
 
@@ -260,7 +261,7 @@ async def kill(bench: Bench) -> None:
             ref = await Echo.local(system, placement="dedicated")
             await ref.hold(resident)
             pid = await ref.pid()
-            calls = [asyncio.ensure_future(ref.sleep(60)) for _ in range(8)]
+            calls = [asyncio.ensure_future(ref.sleep(60)) for _ in range(CALLERS)]
             await asyncio.sleep(0.05)
             begin = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
@@ -270,15 +271,25 @@ async def kill(bench: Bench) -> None:
                 raise RuntimeError(f"calls ended in {ends}")
             return seconds
 
-        for name, resident in (("small", 0), ("1 GiB", 1 << 30)):
-            times = [await death(resident) for _ in range(deaths)]
-            bench.rows.add("kill", "-", "pulsing", [Sample.of_times(times)], resident=name)
-    times = []
-    for _ in range(deaths):
-        pipe = Pipe()
-        times.append(pipe.death())
-        pipe.close()
-    bench.rows.add("kill", "-", "mp.Pipe", [Sample.of_times(times)], resident="small")
+        async def several(resident: int) -> Sample:
+            return Sample.of_times([await death(resident) for _ in range(deaths)])
+
+        def end_of_file() -> Sample:
+            times = []
+            for _ in range(deaths):
+                with opened(Pipe()) as (pipe,):
+                    times.append(pipe.death())
+            return Sample.of_times(times)
+
+        sides = {
+            "small": lambda: several(0),
+            "1 GiB": lambda: several(1 << 30),
+            "mp.Pipe": end_of_file,
+        }
+        samples = await alternate(sides, bench.rounds)
+    bench.rows.add("kill", "-", "mp.Pipe", samples.pop("mp.Pipe"), resident="small")
+    for resident, rounds in samples.items():
+        bench.rows.add("kill", "-", "pulsing", rounds, resident=resident, callers=CALLERS)
 
 
 async def idle(bench: Bench) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 
-import distributed
 from distributed import Client, LocalCluster
 from work import Work, touch
 
@@ -32,7 +31,7 @@ class Echo:
 async def main() -> None:
     from with_dask import Echo
 
-    work = Work("dask", distributed.__version__)
+    work = Work("dask", "distributed")
     async with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=True, asynchronous=True, dashboard_address=None
     ) as cluster:

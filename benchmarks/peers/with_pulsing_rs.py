@@ -81,7 +81,7 @@ async def serve(address: str, seed: str) -> None:
 async def main() -> None:
     from with_pulsing_rs import Echo
 
-    work = Work("pulsing (Rust)", pulsing.__version__)
+    work = Work("pulsing (Rust)", "pulsing")
     seed = free_address()
     await pulsing.init(addr=seed)
     command = [sys.executable, __file__, "serve", free_address(), seed]

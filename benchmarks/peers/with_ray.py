@@ -34,7 +34,7 @@ async def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = importable()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    work = Work("ray", ray.__version__)
+    work = Work("ray", "ray")
     actor = Echo.remote()
 
     async def echo(value):

@@ -34,7 +34,7 @@ async def main() -> None:
     # By the module's own name, so that the other process can import the class.
     from with_xoscar import Echo
 
-    work = Work("xoscar", xoscar.__version__)
+    work = Work("xoscar", "xoscar")
     pool = await xoscar.create_actor_pool("127.0.0.1:0", n_process=1)
     async with pool:
         ref = await xoscar.create_actor(
