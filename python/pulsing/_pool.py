@@ -103,6 +103,7 @@ class Pool:
         self._size = 0
         self._changed: asyncio.Future | None = None
         self._closed = False
+        self._borrowed = False
         self.replaced = 0
         """How many members have been replaced after they died."""
 
@@ -120,6 +121,18 @@ class Pool:
         """Builds `size` actors of class `actor` with these arguments."""
         pool = cls(system, actor, policy, args, kwargs, placement)
         await pool.resize(size)
+        return pool
+
+    @classmethod
+    def over(cls, system: Any, refs: Iterable[Any], policy: str = "least_loaded") -> Pool:
+        """A pool over actors that others have made: it chooses among them, and neither replaces
+        nor stops one. For those who attach to a service: its actors restart by themselves."""
+        pool = cls(system, Actor, policy, (), {}, None)
+        pool._members = [_Member(ref, next(pool._indexes)) for ref in refs]
+        if not pool._members:
+            raise ValueError("a pool needs at least one actor")
+        pool._borrowed = True
+        pool._rebuild()
         return pool
 
     @property
@@ -146,6 +159,8 @@ class Pool:
             raise ValueError(f"size: expected a whole number from 1 on, got {size!r}")
         if self._closed:
             raise SystemClosed("the pool has been closed")
+        if self._borrowed:
+            raise ValueError("this pool is over actors of others: it cannot make or stop them")
         self._size = size
         gone = self._members[size:]
         del self._members[size:]
@@ -162,7 +177,8 @@ class Pool:
         self._rebuild()
         for member in members:
             member.forget()
-        await asyncio.gather(*[self._system.stop(m.ref) for m in members])
+        if not self._borrowed:
+            await asyncio.gather(*[self._system.stop(m.ref) for m in members])
 
     async def __aenter__(self) -> Pool:
         return self

@@ -169,3 +169,15 @@ async def test_a_topic_tells_every_subscriber(system, eventually):
         await topic.subscribe(await system.spawn(log), "add")
     assert await topic.publish(5) == 2
     await eventually(lambda: [log.value for log in logs] == [5, 5], "the news")
+
+
+async def test_a_pool_over_actors_of_others_neither_makes_nor_stops_one(system):
+    refs = [await Worker.local(system, placement=i) for i in (0, 1)]
+    pool = pulsing.Pool.over(system, refs, policy="round_robin")
+    assert {await pool.worker() for _ in range(4)} == {0, 1}
+    with pytest.raises(ValueError, match="others"):
+        await pool.resize(3)
+    await pool.close()
+    assert [await ref.worker() for ref in refs] == [0, 1]
+    with pytest.raises(ValueError, match="at least one"):
+        pulsing.Pool.over(system, [])
