@@ -222,7 +222,7 @@ def print_rows(console: Console, rows: list[dict[str, Any]]) -> None:
             row["workload"],
             row["payload"],
             row["loop"],
-            row["system"],
+            " ".join([row["system"], *([row["resident"]] if "resident" in row else [])]),
             cell(row["p50_us"], ",.2f"),
             cell(row.get("best_p50_us"), ",.2f"),
             cell(row["ops_per_s"], ",.0f"),
