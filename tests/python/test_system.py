@@ -647,3 +647,27 @@ def test_blocking_streams_are_plain_iterators():
         while ("closed", "plain") not in streams.read()[-1:] and time.monotonic() < end:
             time.sleep(0.01)
         assert streams.read()[-1] == ("closed", "plain")
+
+
+@pytest.mark.both_loops
+async def test_the_blocking_form_beside_a_running_loop():
+    name = f"beside-{os.getpid()}-{time.monotonic_ns()}"
+    config = SystemConfig.standalone().with_workers(1).with_name(name)
+    async with await create_actor_system(config) as system:
+        calc = await Calculator.local(system, name="shared")
+        here = await system.spawn(Calculator(100), "here", public=True)
+
+        def use():
+            with pulsing.connect(SystemConfig.attach(name)) as blocking:
+                found = blocking.find("shared")
+                own = blocking.spawn(Calculator(7))
+                # `here` lives on the loop of the other thread, which goes on meanwhile.
+                return [found.add(1) for _ in range(20)], blocking.find("here").add(1), own.add(1)
+
+        beats = 0
+        work = asyncio.get_running_loop().run_in_executor(None, use)
+        while not work.done():
+            beats += 1
+            await asyncio.sleep(0.001)
+        assert await work == (list(range(1, 21)), 101, 8)
+        assert beats > 3 and await calc.add(1) == 21 and await here.add(1) == 102
