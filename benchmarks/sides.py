@@ -26,6 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 WINDOW = 1000
 # Both ends of a pipe send before they receive, so more than its buffers hold would lock them up.
 PIPE_WINDOW = 64
+NATIVE_ROUND_S = 5.0
 
 
 def touch(array: np.ndarray) -> int:
@@ -234,6 +235,15 @@ class Native:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
         row = json.loads(done.stdout)
         return Sample(row["n"], row["ops_per_s"], row["p50_us"], row["p99_us"])
+
+    def fitting(self, n: int) -> int:
+        """Of n exchanges, as many as fit into a round: two processes that look for each other all
+        the time get on slowly where others keep the CPUs busy."""
+        few = max(3, n // 50)
+        begin = time.perf_counter()
+        self.run("bench_floor", "ask", few)
+        seconds = time.perf_counter() - begin
+        return max(few, min(n, int(few * NATIVE_ROUND_S / seconds)))
 
 
 async def bare_futures(n: int) -> Sample:

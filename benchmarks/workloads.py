@@ -70,7 +70,8 @@ class Bench:
 
 async def rings(bench: Bench) -> None:
     """The rings alone, from C, beside the least that the machine allows."""
-    native, n = bench.native, bench.count(50_000)
+    native = bench.native
+    n = native.fitting(bench.count(50_000))
     wakes = bench.count(50)
     samples = await alternate(
         {
