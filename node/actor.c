@@ -91,6 +91,9 @@ void pls_dead_letter(pulsing *p, pulsing_status reason)
 {
     p->dead_letters[(uint32_t)reason % 16]++;
     pls_watch_dropped(p, reason);
+    if (p->on.dead_letter != NULL) {
+        p->on.dead_letter(p->on.context, (uint8_t)reason);
+    }
 }
 
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin)

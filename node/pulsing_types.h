@@ -90,6 +90,8 @@ typedef struct pulsing_callbacks {
     bool (*waits)(void *context, void *actor, void *user);
     /* The call of `user` has waited for this long; told once. */
     void (*slow)(void *context, void *user, int64_t ns);
+    /* A message has reached nobody; pulsing_dead_letters() has counted it. */
+    void (*dead_letter)(void *context, uint8_t reason);
     /* Another process with which messages were exchanged has ended, and calls that wait for it end
      * next. From now on pulsing_obituary_get() knows all that it ever will. */
     void (*death)(void *context, uint32_t slot, uint32_t epoch);

@@ -125,6 +125,7 @@ typedef struct core_runtime {
     int64_t looked_from_ns; /* since when one is awaited; 0: none came late */
     int64_t look_filled_ns;
     int64_t patrol_by_ns; /* blocking form: when to look at calls that wait; 0: not */
+    bool letters_due;     /* dead letters wait to be told */
     bool patrol_soon;     /* the timer comes within the shortest pause */
     bool armed;
     bool arm_scheduled;
@@ -177,6 +178,7 @@ struct core_call {
     bool control : 1;
     bool expired : 1; /* its time is over; the receiver was asked how far it had come */
     bool looking : 1; /* the task that runs now looks at the ring for it */
+    bool taken : 1;   /* somebody got its exception */
     bool yielded : 1; /* its task has stepped aside once, so that an actor here can answer */
 };
 

@@ -97,7 +97,9 @@ void core_loop_wake_after(void *context, int64_t ns);
 void core_loop_notice(void *context);
 void core_loop_arm(core_runtime *rt);
 
-/* obituary.c: the runtime's callback. */
+/* obituary.c: the runtime's callbacks. */
+void core_on_dead_letter(void *context, uint8_t reason);
+PyObject *core_letters_tell(PyObject *self, PyObject *ignored);
 void core_on_death(void *context, uint32_t slot, uint32_t epoch);
 /* Fills an ActorDied in with what is known of the process (slot, epoch), now or when it is read. */
 void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t epoch);
@@ -105,6 +107,8 @@ void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t
 /* patrol.c: callbacks of the runtime, and the timer behind them. */
 bool core_on_waits(void *context, void *actor, void *user);
 void core_on_slow(void *context, void *user, int64_t ns);
+/* A call is forgotten whose exception nobody has got: that is said once. */
+void core_call_unread(core_call *call);
 /* A call begins to wait: it is looked at within the shortest pause. 0, or -1 with an exception. */
 int core_patrol_start(core_runtime *rt);
 void core_patrol_stop(core_runtime *rt);

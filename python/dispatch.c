@@ -60,7 +60,7 @@ static void handler_raised(core_runtime *rt, const core_frame *frame)
 {
     core_cell *cell = frame->cell;
     bool failed = PyErr_ExceptionMatches(rt->state->errors[CORE_ACTOR_FAILED]);
-    bool waited = frame->origin.call_id != 0;
+    bool waited = frame->origin.call_id != 0 && !frame->cancelled;
     if ((failed || !waited) && cell->failed != NULL && cell->failed != Py_None) {
         PyObject *value = core_exception_taken();
         PyObject *none =
@@ -379,6 +379,7 @@ void core_on_cancel(void *context, void *user, const pulsing_origin *origin)
         invocation = invocation->next;
     }
     if (invocation != NULL && invocation->task != NULL) {
+        invocation->frame.cancelled = true;
         PyObject *done =
             PyObject_CallMethodNoArgs(invocation->task, rt->state->names[CORE_NAME_CANCEL]);
         if (done == NULL) {

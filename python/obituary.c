@@ -5,6 +5,7 @@
 #include "python/core_parts.h"
 
 #define DEATHS_MAX 256
+#define LETTERS_PAUSE_S 0.1
 
 static PyObject *runs_list(const pulsing_obituary *obituary)
 {
@@ -76,6 +77,39 @@ void core_on_death(void *context, uint32_t slot, uint32_t epoch)
         PyErr_WriteUnraisable((PyObject *)rt);
     }
     Py_XDECREF(facts);
+}
+
+/* The host is told at most ten times a second, however many there are. */
+void core_on_dead_letter(void *context, uint8_t Py_UNUSED(reason))
+{
+    core_runtime *rt = context;
+    if (rt->letters_due || rt->loop == NULL || rt->closed) {
+        return;
+    }
+    PyObject *callback = PyObject_GetAttrString((PyObject *)rt, "on_letters");
+    PyObject *handle = callback != NULL
+                           ? PyObject_CallFunction(rt->call_later, "dO", LETTERS_PAUSE_S, callback)
+                           : NULL;
+    rt->letters_due = handle != NULL;
+    if (handle == NULL) {
+        PyErr_Clear(); /* the loop is closed */
+    }
+    int64_t by_ns = pulsing_now_ns() + (int64_t)(LETTERS_PAUSE_S * 1e9);
+    if (rt->wake_by_ns == 0 || by_ns < rt->wake_by_ns) {
+        rt->wake_by_ns = by_ns; /* a worker takes messages in when its loop knows its next timer */
+    }
+    Py_XDECREF(handle);
+    Py_XDECREF(callback);
+}
+
+PyObject *core_letters_tell(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    core_runtime *rt = (core_runtime *)self;
+    rt->letters_due = false;
+    if (rt->p == NULL || rt->host == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyObject_CallMethod(rt->host, "on_dead_letters", NULL);
 }
 
 void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t epoch)

@@ -111,11 +111,11 @@ bool core_on_waits(void *context, void *actor, void *user)
     core_runtime *rt = context;
     const core_call *call = user;
     if (Py_TYPE((PyObject *)user) != rt->state->call_type ||
-        (call->future == NULL && !call->looking)) {
+        (call->future == NULL && !call->looking && !call->yielded)) {
         return false;
     }
     PyObject *tasks = tasks_of(actor);
-    PyObject *future = call->future != NULL ? call->future : Py_None;
+    PyObject *future = call->future != NULL ? call->future : call->looking ? Py_None : Py_False;
     PyObject *found = tasks != NULL && PyList_GET_SIZE(tasks) > 0
                           ? waits_call("wakes_any", "(OO)", future, tasks)
                           : NULL;
@@ -126,6 +126,28 @@ bool core_on_waits(void *context, void *actor, void *user)
     Py_XDECREF(found);
     Py_XDECREF(tasks);
     return waits;
+}
+
+void core_call_unread(core_call *call)
+{
+    core_runtime *rt = call->rt;
+    if (call->ref == NULL || call->tell || rt->p == NULL || rt->closed ||
+        (uint32_t)call->ref->id == 0) {
+        return;
+    }
+    PyObject *type = NULL;
+    PyObject *value = NULL;
+    PyObject *traceback = NULL;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *words = core_ref_words(call->ref);
+    PyObject *label = call->label != NULL ? call->label : Py_None;
+    if (words != NULL) {
+        Py_XDECREF(waits_call("report_unread", "(OOO)", label, words, call->result));
+        Py_DECREF(words);
+    } else {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, value, traceback);
 }
 
 void core_on_slow(void *context, void *user, int64_t ns)

@@ -32,6 +32,7 @@ core_call *core_call_new(core_runtime *rt, core_ref *ref, PyObject *label)
     call->expired = false;
     call->looking = false;
     call->yielded = false;
+    call->taken = false;
     PyObject_GC_Track(call);
     return call;
 }
@@ -112,6 +113,7 @@ PyObject *core_call_take(core_call *call)
         return Py_NewRef(call->result);
     }
     PyObject *exception = call->result;
+    call->taken = true;
     PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     return NULL;
 }
@@ -333,6 +335,9 @@ static void call_dealloc(PyObject *self)
     core_call *call = (core_call *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (call->state == CORE_CALL_FAILED && !call->taken) {
+        core_call_unread(call);
+    }
     call_clear(self);
     if (call->lock != NULL) {
         PyThread_free_lock(call->lock);

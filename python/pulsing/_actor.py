@@ -69,7 +69,7 @@ class ActorContext:
         self._actor = actor
         self._name = name
         self._stopping = False
-        self._children: list[Any] = []
+        self._children: dict[int, Any] = {}
 
     @property
     def system(self) -> ActorSystem:

@@ -11,12 +11,12 @@ import importlib
 import inspect
 import logging
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._actor import _OVERFLOWS, _RESTARTS, ActorClass, ActorContext, _wants_context, describe
 from ._errors import ActorExists, ActorFailed, ActorNotFound, PulsingError, WorkerLeaving
+from ._supervision import Supervision
 
 if TYPE_CHECKING:
     from ._system import ActorSystem
@@ -67,6 +67,8 @@ class Hosted:
         "name",
         "flags",
         "watchers",
+        "bonds",
+        "parent",
         "reason",
         "stopping",
         "dedicated",
@@ -79,7 +81,9 @@ class Hosted:
         self.description = description
         self.name = name
         self.flags = flags
-        self.watchers: list[asyncio.Future] = []
+        self.watchers: set[asyncio.Future] = set()
+        self.bonds: set[Any] = set()  # tasks that end it with others
+        self.parent: Any = None  # the ref of the actor that made it
         self.reason: str | None = None
         self.stopping: asyncio.Future | None = None
         self.dedicated = False
@@ -120,8 +124,19 @@ class Host:
         self.recycles = False  # this worker is replaced now and then, and its actors move on
         self.leaving = False
         self.watching = 0
+        self.supervision = Supervision(self)
         endpoints = {
-            name: getattr(Host, name) for name in ("spawn", "stop", "watch", "listing", "ping")
+            name: getattr(Host, name)
+            for name in (
+                "spawn",
+                "stop",
+                "watch",
+                "follow",
+                "disown",
+                "reported",
+                "listing",
+                "ping",
+            )
         }
         self.cell = self.rt.host(
             self,
@@ -162,7 +177,14 @@ class Host:
         ]
 
     def spawn(
-        self, payload: Any, args: tuple, kwargs: dict, name: str | None, flags: int, place: tuple
+        self,
+        payload: Any,
+        args: tuple,
+        kwargs: dict,
+        name: str | None,
+        flags: int,
+        place: tuple,
+        parent: Any = None,
     ) -> Any:
         if self.leaving:
             raise WorkerLeaving("this worker makes room for a fresh one")
@@ -177,22 +199,29 @@ class Host:
                 self._drop(hosted, "it could not be built")
                 raise
             hosted.dedicated = place[0] == "dedicated"
+            self._belong(hosted, parent)
             return hosted.cell.id, window_of(description), False, description.name
-        return self._spawn_slow(payload, description, args, kwargs, name, flags, place)
+        return self._spawn_slow(payload, description, args, kwargs, name, flags, place, parent)
 
     def _is_kept(self, description: ActorClass) -> bool:
         return self.recycles or description.options.get("restart", "never") != "never"
 
-    async def _spawn_slow(self, payload, description, args, kwargs, name, flags, place):
+    def _belong(self, hosted: Hosted, parent: Any) -> None:
+        if parent is not None:
+            hosted.parent = parent
+            self.supervision.follow(hosted, parent, "the actor that made it,")
+
+    async def _spawn_slow(self, payload, description, args, kwargs, name, flags, place, parent):
         def build():
             return description.cls(*args, **kwargs)
 
         kept = self._is_kept(description)
         spec = b""
         if kept:
-            spec = _core.encode((payload, args, kwargs, name, flags, place), self.rt)
+            spec = _core.encode((payload, args, kwargs, name, flags, place, parent), self.rt)
         hosted = await self.start(build, description, name, flags, spec=spec, place=place)
         hosted.dedicated = place[0] == "dedicated"
+        self._belong(hosted, parent)
         return hosted.cell.id, window_of(description), kept, description.name
 
     async def stop(self, actor: int, now: bool = False, timeout: float | None = None) -> bool:
@@ -207,12 +236,28 @@ class Host:
         if hosted is None:
             return "it has been stopped"
         future = asyncio.get_running_loop().create_future()
-        hosted.watchers.append(future)
+        hosted.watchers.add(future)
         self.watching += 1
         try:
             return await future
         finally:
             self.watching -= 1
+            hosted.watchers.discard(future)
+
+    def follow(self, actor: int, other: Any) -> bool:
+        hosted = self.actors.get(actor)
+        if hosted is None or hosted.stopping is not None:
+            return False
+        self.supervision.follow(hosted, other, "the actor to which it was linked,")
+        return True
+
+    def disown(self, actor: int, child: int) -> None:
+        hosted = self.actors.get(actor)
+        if hosted is not None:
+            hosted.cell.context._children.pop(child, None)
+
+    def reported(self, event: dict[str, Any]) -> None:
+        self.supervision.publish(event)
 
     # Building.
 
@@ -248,9 +293,10 @@ class Host:
         hosted.cell.failed = None
         hosted.cell.drained = None
         hosted.cell.remove(reason)
-        for future in hosted.watchers:
+        for future in list(hosted.watchers):
             if not future.done():
                 future.set_result(reason)
+        self.supervision.gone(hosted)
         if self.when_empty is not None and not self.actors and hosted.dedicated:
             self.when_empty()
 
@@ -338,8 +384,7 @@ class Host:
         try:
             await self._drain(hosted, now, until)
             await self._on_stop(hosted, until)
-            for child in hosted.cell.context._children:
-                await self.system._stop_ref(child, now, max(0.0, until - loop.time()))
+            await self.supervision.end_children(hosted, now, max(0.0, until - loop.time()))
         finally:
             self._drop(hosted, reason)
             hosted.stopping.set_result(None)
@@ -412,13 +457,7 @@ class Host:
 
     def _failed(self, hosted: Hosted, error: BaseException, waited: bool) -> None:
         if not isinstance(error, ActorFailed):
-            log.error(
-                "a message to %s failed and nobody waits for its answer:\n%s",
-                hosted.label,
-                "".join(
-                    traceback.format_exception(type(error), error, error.__traceback__)
-                ).rstrip(),
-            )
+            self.supervision.failed(hosted, error)
             return
         if hosted.restart == "never":
             self.background(self.end(hosted, True, None, f"it failed: {error}"))
@@ -433,13 +472,15 @@ class Host:
     async def _rebuild(self, actor: int, spec: bytes) -> None:
         hosted = self.actors.get(actor)
         try:
-            payload, args, kwargs, name, flags, place = _core.decode(spec, self.rt)
+            payload, args, kwargs, name, flags, place, parent = _core.decode(spec, self.rt)
             description = describe(class_of(payload))
             if hosted is None:
                 hosted = self._add(description, name, flags, actor)
                 hosted.dedicated = place[0] == "dedicated"
                 hosted.kept = True
+                self._belong(hosted, parent)
             hosted.cell.hold(True)
+            await self.supervision.end_children(hosted, True, self.system.config.stop_timeout)
             hosted.cell.set_instance(description.cls(*args, **kwargs))
             await self._on_start(hosted)
         except BaseException as error:
@@ -449,6 +490,10 @@ class Host:
             return
         self.rt.rebuilt(actor, True, "")
         hosted.cell.hold(False)
+
+    def on_dead_letters(self) -> None:
+        """Messages have reached nobody."""
+        self.supervision.on_dead_letters()
 
     def on_shutdown(self, timeout_ms: int) -> None:
         """The node ends the system."""

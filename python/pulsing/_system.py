@@ -15,6 +15,7 @@ from ._config import SystemConfig, cpus_of, env_of, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
 from ._ids import ActorId, NodeId
+from ._supervision import Events
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
@@ -362,7 +363,8 @@ class ActorSystem:
                 hosted.cell.id, window_of(description), False, name, description.name
             )
             return self._owned(ref, detached)
-        message = (class_payload(cls), args, kwargs, name, flags, (kind, index))
+        parent = self._parent(detached)
+        message = (class_payload(cls), args, kwargs, name, flags, (kind, index), parent)
         actor, window, restartable, class_name = await self._spawn_there(kind, index, message)
         return self._owned(self._rt.ref(actor, window, restartable, name, class_name), detached)
 
@@ -404,8 +406,15 @@ class ActorSystem:
         """An actor made by an actor belongs to it, unless detached."""
         context = current_system_context()
         if context is not None and not detached and context.system is self:
-            context._children.append(ref)
+            self._host.supervision.adopt(context, ref)
         return ref
+
+    def _parent(self, detached: bool) -> Any:
+        """The ref of the actor whose handler runs now, if what it makes belongs to it."""
+        context = current_system_context()
+        if context is None or detached or context.system is not self:
+            return None
+        return self._own_ref(context._actor) if context._actor in self._host.actors else None
 
     def _system_ref(self, slot: int, epoch: int) -> Any:
         return self._rt.ref(slot << 56 | epoch << 32, 0, False, None, "system")
@@ -518,6 +527,35 @@ class ActorSystem:
             place = await self._next_home(ref, place)
         return "it has been stopped"
 
+    async def link(self, a: Any, b: Any) -> None:
+        """From now on the end of one, by a stop or a death, ends the other; messages that wait for
+        it fail with ActorDied."""
+        self._check()
+        for one, other in ((a, b), (b, a)):
+            place = await self._home(one)
+            if place is None:
+                continue  # it is gone: the other one learns so from its own side
+            try:
+                await self._system_ref(*place).follow(one._id, other)
+            except ActorDied:
+                continue
+
+    def events(self) -> Events:
+        """What happens from now on, as an async iterator of dicts with the key `event`.
+
+        Nodes: `joined`, `left`, `dead` (with `node_id`, `addr`); the first one is this node. What
+        nobody handled, in this process and in workers: `actor_failed` (`actor`, `error`,
+        `traceback`), `dead_letters` (`reason`, `count`). A reader that is more than 1024 events
+        behind gets `missed` (`count`) for the oldest ones.
+        """
+        self._check()
+        events = self._host.supervision.events()
+        events.put(self._node_event("joined"))
+        return events
+
+    def _node_event(self, event: str) -> dict[str, Any]:
+        return {"event": event, "node_id": str(self.node_id), "addr": self.addr}
+
     async def _home(self, ref: Any) -> tuple[int, int] | None:
         """Where an actor lives now: (slot, epoch)."""
         actor = ref._id
@@ -578,6 +616,7 @@ class ActorSystem:
                 await rt.shutdown_node(int(limit * 1000) + 200)
         except (PulsingError, asyncio.TimeoutError):
             pass  # the node is gone, or an actor does not end: the kill below is left
+        self._host.supervision.close(self._node_event("left"))
         self._close()
         if self._node is not None:
             while not _core.node_wait(*self._node, 0):
@@ -593,6 +632,7 @@ class ActorSystem:
         self._host.background(self.shutdown())
 
     def _on_node_gone(self, text: str) -> None:
+        self._host.supervision.close(self._node_event("dead"))
         if self._rt.control_fd >= 0:
             self._loop.remove_reader(self._rt.control_fd)
             self._loop.remove_writer(self._rt.control_fd)

@@ -11,14 +11,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
+
+from ._errors import AskCancelled, SystemClosed
 
 log = logging.getLogger("pulsing")
 
 # Futures looked at: more are between a call and its handler in no program that is read by people.
 _STEPS_MAX = 256
 _WORKER = 2
+# Exceptions that nobody took: logged in a second.
+_UNREAD_MAX = 20
+_unread_from = 0.0
+_unread = 0
 
 
 def _free_variables(function: Any) -> dict[str, Any]:
@@ -51,7 +58,12 @@ def _woken_by(callback: Any) -> Iterator[Any]:
 
 
 def wakes_any(future: Any, tasks: list[Any]) -> bool:
-    """Whether one of `tasks` is suspended until `future` is done; None: the task that runs now."""
+    """Whether one of `tasks` is suspended until `future` is done.
+
+    None stands for the task that runs now, False for one that stepped aside for a turn of the loop.
+    """
+    if future is False:
+        return any(getattr(task, "_fut_waiter", future) is None for task in tasks)
     todo = [asyncio.current_task() if future is None else future]
     seen: set[int] = set()
     while todo and len(seen) < _STEPS_MAX:
@@ -64,6 +76,27 @@ def wakes_any(future: Any, tasks: list[Any]) -> bool:
         for entry in getattr(one, "_callbacks", None) or ():
             todo.extend(_woken_by(entry[0] if isinstance(entry, tuple) else entry))
     return False
+
+
+def report_unread(label: str | None, words: str, error: BaseException) -> None:
+    """Logs the exception of a call that nobody awaited; a flood of them is cut short."""
+    global _unread_from, _unread
+    if isinstance(error, (SystemClosed, AskCancelled)):
+        return
+    now = time.monotonic()
+    if now - _unread_from > 1:
+        if _unread > _UNREAD_MAX:
+            log.error("%d more exceptions of calls that nobody awaited", _unread - _UNREAD_MAX)
+        _unread_from, _unread = now, 0
+    _unread += 1
+    if _unread <= _UNREAD_MAX:
+        cause = error.__cause__
+        log.error(
+            "%s of actor %s failed and nobody has awaited the call:\n%s",
+            f"{label}()" if label else "a message",
+            words,
+            f"{type(error).__name__}: {error}" if cause is None else str(cause).rstrip(),
+        )
 
 
 def report(runtime: Any, label: str | None, words: str, seconds: float, slot: int, epoch: int):

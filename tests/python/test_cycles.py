@@ -192,3 +192,22 @@ async def test_a_member_that_is_killed_while_probes_are_under_way(system, after)
     assert all(r == "quick" or isinstance(r, (ActorDied, DeadlockError)) for r in results), results
     assert isinstance(results[1], ActorDied)
     assert await nodes[0].quick() == await nodes[2].quick() == "quick"
+
+
+@as_actor
+class Chain:
+    def tie(self, other):
+        self.other = other
+
+    async def pull(self):
+        return await self.other.pull()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("places", [("here", "here"), (0, 0), (0, 1)])
+async def test_one_chain_that_closes_on_itself_fails_at_once(system, places):
+    nodes = await circle(system, places, Chain)
+    begin = time.monotonic()
+    with pytest.raises(DeadlockError):
+        await asyncio.wait_for(nodes[0].pull(), 20)
+    assert time.monotonic() - begin < 0.25, "not by a probe"
