@@ -17,6 +17,7 @@ typedef struct core_writer {
     PyObject *waiters; /* list of futures of writes that wait, in order */
     PyObject *error;   /* what it ends with; NULL: an orderly end */
     PyObject *pump;    /* to be run when there is room */
+    PyObject *on_gone; /* called once, when nothing more is wanted; or NULL */
     core_cell *cell;   /* the actor whose handler writes, while it does */
     int64_t credit;
     uint32_t capacity;

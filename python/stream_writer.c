@@ -105,6 +105,21 @@ int core_writer_owned(core_writer *writer, core_cell *cell)
     return PySet_Add(cell->writers, (PyObject *)writer);
 }
 
+/* Whoever writes may wait for something else than room: he is told that nobody reads. */
+static void gone_tell(core_writer *writer)
+{
+    PyObject *on_gone = writer->on_gone;
+    writer->on_gone = NULL;
+    if (on_gone != NULL && on_gone != Py_None) {
+        PyObject *none = PyObject_CallNoArgs(on_gone);
+        if (none == NULL) {
+            PyErr_WriteUnraisable(on_gone);
+        }
+        Py_XDECREF(none);
+    }
+    Py_XDECREF(on_gone);
+}
+
 void core_streams_end(core_cell *cell, const char *text)
 {
     PyObject *writers = cell->writers != NULL ? PySequence_List(cell->writers) : NULL;
@@ -119,6 +134,7 @@ void core_streams_end(core_cell *cell, const char *text)
         if (writer->pump != NULL && core_pump_room(writer) < 0) {
             PyErr_WriteUnraisable(writer->pump);
         }
+        gone_tell(writer);
     }
     Py_XDECREF(writers);
     PyErr_Clear();
@@ -279,6 +295,7 @@ void core_on_stream_room(void *context, void *user, uint64_t items)
             core_exception(writer->state, CORE_STREAM_CLOSED, "the stream's reader is gone");
         waiters_wake(writer, PY_SSIZE_T_MAX, exception);
         Py_XDECREF(exception);
+        gone_tell(writer);
     } else if (writer->bound) {
         writer->credit += (int64_t)(items < QUEUE_ITEMS_MAX ? items : QUEUE_ITEMS_MAX);
         if (flush(writer) < 0) {
@@ -385,6 +402,7 @@ static int writer_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(writer->waiters);
     Py_VISIT(writer->error);
     Py_VISIT(writer->pump);
+    Py_VISIT(writer->on_gone);
     Py_VISIT((PyObject *)writer->cell);
     return 0;
 }
@@ -394,6 +412,7 @@ static int writer_clear(PyObject *self)
     core_writer *writer = (core_writer *)self;
     Py_CLEAR(writer->error);
     Py_CLEAR(writer->pump);
+    Py_CLEAR(writer->on_gone);
     Py_CLEAR(writer->cell);
     return 0;
 }
@@ -432,12 +451,19 @@ static PyMethodDef writer_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef writer_members[] = {
+    {"on_gone", T_OBJECT, offsetof(core_writer, on_gone), 0,
+     "Called once when the reader, or the writing actor, is gone."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot writer_slots[] = {
     {Py_tp_new, writer_new},
     {Py_tp_dealloc, writer_dealloc},
     {Py_tp_traverse, writer_traverse},
     {Py_tp_clear, writer_clear},
     {Py_tp_methods, writer_methods},
+    {Py_tp_members, writer_members},
     {Py_tp_doc, "The writing end of a stream."},
     {0, NULL},
 };

@@ -16,7 +16,7 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ._errors import PulsingError
+from ._errors import ActorDied, PulsingError
 
 if TYPE_CHECKING:
     from ._host import Host, Hosted
@@ -29,6 +29,20 @@ _EVENTS_MAX = 1024
 _TOLD_MAX = 100
 _ROLE_HOST = 1
 _ALIVE = 2
+
+
+# How often to look how a process ended that the kernel is still tearing down.
+_LOOKS_MAX = 500
+_LOOK_PAUSE_S = 0.01
+
+
+async def last_words(error: ActorDied) -> str:
+    """The text of a death, once it is known how the process ended; after 5 s what is known."""
+    for _ in range(_LOOKS_MAX):
+        if ", dying)" not in str(error):
+            break
+        await asyncio.sleep(_LOOK_PAUSE_S)
+    return str(error)
 
 
 class Events:

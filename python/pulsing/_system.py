@@ -15,7 +15,7 @@ from ._config import SystemConfig, cpus_of, env_of, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
 from ._ids import ActorId, NodeId
-from ._supervision import Events
+from ._supervision import Events, last_words
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
@@ -523,7 +523,7 @@ class ActorSystem:
                 return await self._system_ref(*place).watch(ref._id)
             except ActorDied as error:
                 if not await self._left_in_turn(place, error):
-                    return str(error)
+                    return await last_words(error)
             place = await self._next_home(ref, place)
         return "it has been stopped"
 

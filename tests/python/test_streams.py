@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import resource
+import time
 
 import pytest
 from testactors import Log, Streams
@@ -55,6 +56,20 @@ class Tokens:
 
     def pid(self):
         return os.getpid()
+
+
+@as_actor
+class Patient:
+    def tie(self, log):
+        self.log = log
+
+    async def wait_for_ever(self):
+        try:
+            yield "first"
+            await asyncio.sleep(3600)
+        except BaseException as error:
+            self.log.note.tell(type(error).__name__)
+            raise
 
 
 @pytest.fixture(params=["worker", "here"])
@@ -341,6 +356,30 @@ async def test_a_reader_can_be_cancelled_while_it_waits(streams, eventually):
         return ("closed", "asynchronous") in await streams.read()
 
     await eventually(closed, "the end of the generator")
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("how", ["break", "stop", "stop now"])
+async def test_a_generator_that_waits_long_is_closed_at_once(system, how, eventually):
+    """Not only when it has its next item."""
+    log = await Log.local(system)
+    patient = await Patient.local(system, placement=1)
+    await patient.tie(log)
+    stream = await patient.wait_for_ever()
+    async for item in stream:
+        assert item == "first"
+        break
+    begin = time.monotonic()
+    if how == "break":
+        stream.stream_reader().cancel()
+    else:
+        await system.stop(patient, now=how == "stop now")
+
+    async def closed():
+        return await log.read() == ["CancelledError"]
+
+    await eventually(closed, "the generator's finally")
+    assert time.monotonic() - begin < 5
 
 
 async def test_big_chunks_are_streamed_with_little_memory(system):
