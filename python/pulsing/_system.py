@@ -632,7 +632,8 @@ class ActorSystem:
         self._host.background(self.shutdown())
 
     def _on_node_gone(self, text: str) -> None:
-        self._host.supervision.close(self._node_event("dead"))
+        ending = self._ending is not None  # then it goes because it was asked to
+        self._host.supervision.close(self._node_event("left" if ending else "dead"))
         if self._rt.control_fd >= 0:
             self._loop.remove_reader(self._rt.control_fd)
             self._loop.remove_writer(self._rt.control_fd)
