@@ -31,6 +31,19 @@ function(pls_room name)
   endforeach()
 endfunction()
 
+# Every program that links Check gets tests/check_child.c before it, which keeps the assertions of a
+# test's children out of the file that Check reads.
+function(pls_check_children)
+  add_library(pls_check_child STATIC ${PROJECT_SOURCE_DIR}/tests/check_child.c)
+  target_include_directories(pls_check_child PRIVATE ${CHECK_INCLUDE_DIRS})
+  target_link_libraries(pls_check_child PRIVATE pls_flags)
+  get_target_property(check_libraries PkgConfig::CHECK INTERFACE_LINK_LIBRARIES)
+  set_target_properties(PkgConfig::CHECK PROPERTIES
+    INTERFACE_LINK_LIBRARIES "pls_check_child;${check_libraries}")
+  set_property(TARGET PkgConfig::CHECK APPEND PROPERTY INTERFACE_LINK_OPTIONS
+    -Wl,--wrap=_mark_point -Wl,--wrap=_ck_assert_failed)
+endfunction()
+
 # pls_test(ROOM NOUN [SOURCES extra.c...] [USES room...] [LIBRARIES lib...] [LABELS l...] [TIMEOUT s]):
 # tests/ROOM/NOUN_test.c as a Check program, known to ctest as ROOM.NOUN.
 function(pls_test room noun)

@@ -5,8 +5,7 @@
 #include <check.h>
 #include <sys/types.h>
 
-/* fork() went well, said in the parent only: every assertion of Check writes to the file that
- * parent and child share, and a child that is killed would leave half a message in it. */
+/* fork() went well, said in the parent only: in the child the same assertion would fail. */
 static inline void fork_check(pid_t pid)
 {
     if (pid != 0) {

@@ -105,6 +105,11 @@ static void on_drained(void *context, void *user)
     ((crew_member *)context)->drained_count++;
 }
 
+static void on_notice(void *context)
+{
+    ((crew_member *)context)->notice_count++;
+}
+
 static void member_open(crew_member *m, int control_fd)
 {
     char trouble[PLS_TROUBLE_BYTES_MAX] = "";
@@ -118,7 +123,8 @@ static void member_open(crew_member *m, int control_fd)
                                              .cancel = on_cancel,
                                              .stream_room = on_room,
                                              .stream_open = on_open,
-                                             .drained = on_drained}};
+                                             .drained = on_drained,
+                                             .notice = on_notice}};
     pls_err err = pulsing_open(&options, &m->p, trouble);
     ck_assert_msg(err == PLS_OK, "%s: %s", pls_err_name(err), trouble);
 }

@@ -30,7 +30,7 @@ typedef struct crew_member {
     crew_note replies[CREW_NOTES_MAX];
     crew_note items[CREW_NOTES_MAX];
     uint32_t request_count, reply_count, item_count;
-    uint32_t cancel_count, room_count, open_count, drained_count, sent_count;
+    uint32_t cancel_count, room_count, open_count, drained_count, sent_count, notice_count;
     uint64_t room_items;
     pls_err sent_err;
     pulsing_origin reader;

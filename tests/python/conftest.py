@@ -3,8 +3,8 @@
 it has left behind.
 
 Everything that a test starts carries a mark in its environment. After each test no process with
-that mark may live, and this process may hold no descriptor, no mapped memfd, no dead child and no
-file in /dev/shm more than before.
+that mark may live, and this process may hold no descriptor, no mapped memfd, no dead child, no
+bound socket and no file in /dev/shm more than before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from leftovers import Holdings, leftovers, marked_processes  # noqa: E402
+from leftovers import Holdings, leftovers, marked_processes, socket_files  # noqa: E402
 
 LEFT_S_MAX = float(os.environ.get("PULSING_TEST_LEFT_S", "4"))
 _failed = pytest.StashKey[bool]()
@@ -86,9 +86,16 @@ def pytest_runtest_teardown(item):
         gc.collect()
     for pid in marked_processes():
         os.kill(pid, signal.SIGKILL)
+    left += sorted(f"the socket {path}" for path in _own_socket_files(item)) if whole else []
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
     return result
+
+
+def _own_socket_files(item):
+    """Sockets with a name in the test's own folder, which is kept for a while."""
+    folder = item.funcargs.get("tmp_path")
+    return socket_files(folder) if folder is not None and folder.is_dir() else set()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import os
 import pathlib
 import re
 import secrets
+import stat
+import tempfile
 from collections import Counter
 
 MARK = f"PULSING_TEST_MARK={secrets.token_hex(8)}"
@@ -29,16 +31,58 @@ class Holdings:
         maps = pathlib.Path("/proc/self/maps").read_text()
         self.maps = Counter(re.findall(r"(/memfd:\S*)", maps))
         self.shm = set(os.listdir("/dev/shm"))
-        self.sockets = {
-            line.split()[-1]
-            for line in pathlib.Path("/proc/net/unix").read_text().splitlines()
-            if "pulsing" in line.split()[-1]
-        }
+        self.sockets = bound_sockets()
+        self.socket_files = socket_files(tempfile.gettempdir()) | socket_files(os.getcwd())
 
     def more_than(self, other: Holdings) -> list[str]:
         more = [f"{count} descriptors of {what}" for what, count in (self.fds - other.fds).items()]
         more += [f"{count} mappings of {what}" for what, count in (self.maps - other.maps).items()]
         return more
+
+
+def bound_sockets() -> dict[str, int]:
+    """Names of bound Unix sockets, abstract ones with a leading @, and an inode of each."""
+    lines = pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
+    fields = [line.split(maxsplit=7) for line in lines]
+    return {entry[7]: int(entry[6]) for entry in fields if len(entry) == 8}
+
+
+def socket_files(folder: str | os.PathLike[str]) -> set[str]:
+    """Sockets that have a name in this folder, whether anybody still listens there or not."""
+    found = set()
+    for entry in os.scandir(folder):
+        try:
+            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                found.add(entry.path)
+        except OSError:
+            continue
+    return found
+
+
+def strangers_sockets() -> set[int]:
+    """Inodes of sockets that living processes hold which are neither this one nor marked."""
+    own = {os.getpid(), *marked_processes()}
+    held: set[int] = set()
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        if int(process.name) in own:
+            continue
+        try:
+            links = " ".join(os.readlink(fd) for fd in (process / "fd").iterdir())
+        except OSError:
+            continue
+        held.update(map(int, re.findall(r"socket:\[(\d+)\]", links)))
+    return held
+
+
+def sockets_left(before: Holdings, now: Holdings) -> list[str]:
+    names = now.sockets.keys() - before.sockets.keys()
+    files = now.socket_files - before.socket_files
+    if not names and not files:
+        return []
+    strange = strangers_sockets()
+    left = {name for name in names if now.sockets[name] not in strange}
+    left |= {file for file in files if now.sockets.get(file) not in strange}
+    return [f"the socket {name}" for name in sorted(left)]
 
 
 def marked_processes() -> dict[int, str]:
@@ -85,6 +129,7 @@ def leftovers(before: Holdings, whole: bool) -> list[str]:
         return left
     now = Holdings()
     left += now.more_than(before)
+    left += sockets_left(before, now)
     child = dead_child()
     if child is not None:
         left.append(f"the ended child {child}, which nobody has waited for")

@@ -13,7 +13,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 
 LEAVE = """
-import mmap, os, subprocess
+import mmap, os, socket, subprocess
 
 KEPT = []
 
@@ -49,6 +49,21 @@ def test_mapping():
     os.close(fd)
 
 
+def test_abstract_socket():
+    KEPT.append(socket.socket(socket.AF_UNIX))
+    KEPT[-1].bind("\\0pulsing-test-file")
+
+
+def test_socket_file():
+    with socket.socket(socket.AF_UNIX) as it:
+        it.bind("pulsing-test-file.sock")
+
+
+def test_socket_file_of_its_own(tmp_path):
+    with socket.socket(socket.AF_UNIX) as it:
+        it.bind(str(tmp_path / "own.sock"))
+
+
 def test_shm_file():
     open("/dev/shm/pulsing-test-file", "w").close()
 """
@@ -60,6 +75,9 @@ SEEN = {
     "test_descriptor": "1 descriptors of /dev/zero",
     "test_memfd": "1 descriptors of /memfd:kept",
     "test_mapping": "1 mappings of /memfd:mapped",
+    "test_abstract_socket": "the socket @pulsing-test-",
+    "test_socket_file": ".sock",
+    "test_socket_file_of_its_own": "/own.sock",
     "test_shm_file": "/dev/shm/pulsing-test-",
 }
 
@@ -80,6 +98,7 @@ def test_what_is_left_fails_the_test_that_left_it(tmp_path):
         )
     finally:
         pathlib.Path(f"/dev/shm/{own}").unlink(missing_ok=True)
+        (tmp_path / f"{own}.sock").unlink(missing_ok=True)
     parts = re.split(r"_ ERROR at teardown of (\w+) _+\n", done.stdout)
     reports = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert reports.keys() >= {"test_process"}, done.stdout

@@ -22,6 +22,7 @@ typedef struct control {
 
 static const control controls[] = {
     {PLS_MUTANT_NO_FENCE, "buffer", "", "wake-ups lost"},
+    {PLS_MUTANT_NO_FENCE, "fence", "", "was not told of a letter"},
     {PLS_MUTANT_EARLY_PUBLISH, "send", "STRESS_ONLY='send'", "err == PLS_OK"},
     {PLS_MUTANT_WINNER_SIGNALS, "send", "STRESS_ONLY='send'", "stage_signalled"},
     {PLS_MUTANT_NO_BOUNDS, "forged", "", "a forged length was believed"},
