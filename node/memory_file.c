@@ -2,8 +2,11 @@
 /* Sealed memfds with plain bytes. */
 #include "node/memory_file.h"
 
+#include "node/launch.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -73,4 +76,12 @@ pls_err pls_memory_file_read(int fd, size_t len_max, uint8_t **bytes_out, size_t
     *bytes_out = bytes;
     *len_out = len;
     return PLS_OK;
+}
+
+void pls_memory_trouble(pls_err err, char *trouble)
+{
+    bool refused = err == PLS_EPERM || err == PLS_EUNSUPPORTED;
+    snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "cannot make shared memory (a memfd): %s%s",
+             pls_err_text(err),
+             refused ? "; the container or its seccomp profile must allow memfd_create" : "");
 }

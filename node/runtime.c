@@ -4,6 +4,7 @@
 #include "node/runtime_parts.h"
 
 #include "base/assert.h"
+#include "node/memory_file.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -133,6 +134,7 @@ static void callbacks_fill(pulsing_callbacks *on)
 
 pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char *trouble)
 {
+    snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_err_text(PLS_ENOMEM));
     pulsing *p = calloc(1, sizeof *p);
     if (p == NULL) {
         return PLS_ENOMEM;
@@ -161,13 +163,15 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     p->info = pls_attach_info_of(p->attach);
     pls_attach_on_kept(p->attach, p->on.notice, p->on.context);
     err = memory_create(p, options->memory_bytes);
-    if (err == PLS_OK) {
+    if (err != PLS_OK) {
+        pls_memory_trouble(err, trouble);
+    } else {
         pls_watch_open(p, options->worker);
         err = pls_attach_join(p->attach, pls_inbox_memfd(p->inbox), pls_inbox_eventfd(p->inbox),
                               pls_watch_fd(p), pls_inbox_header_of(p->inbox)->life);
+        snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_attach_trouble(p->attach));
     }
     if (err != PLS_OK) {
-        snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_attach_trouble(p->attach));
         pulsing_close(p);
         return err;
     }

@@ -21,7 +21,8 @@ void __real__ck_assert_failed(const char *file, int line, const char *expression
 void __wrap__ck_assert_failed(const char *file, int line, const char *expression,
                               const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-static int depth; /* of forks below the program */
+static int depth;      /* of forks below the program */
+static int test_depth; /* of a test: Check's own child, unless it was told not to fork */
 
 static void forked(void)
 {
@@ -30,15 +31,14 @@ static void forked(void)
 
 __attribute__((constructor)) static void forks_count(void)
 {
+    const char *mode = getenv("CK_FORK");
+    test_depth = mode == NULL || strcmp(mode, "no") != 0 ? 1 : 0;
     (void)pthread_atfork(NULL, NULL, forked);
 }
 
-/* A test is the program's child itself, unless Check was told not to fork. */
 static bool in_child_of_test(void)
 {
-    const char *fork_mode = getenv("CK_FORK");
-    bool forks = fork_mode == NULL || strcmp(fork_mode, "no") != 0;
-    return depth > (forks ? 1 : 0);
+    return depth > test_depth;
 }
 
 void __wrap__mark_point(const char *file, int line)

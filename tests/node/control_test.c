@@ -255,6 +255,7 @@ int main(void)
 {
     Suite *suite = suite_create("node.control");
     TCase *tcase = tcase_create("control");
+    tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_packet_survives_the_way);
     tcase_add_test(tcase, test_every_cut_and_every_wrong_length_is_refused);
     tcase_add_test(tcase, test_types_that_are_not_in_the_table_are_refused);

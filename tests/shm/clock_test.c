@@ -69,6 +69,7 @@ int main(void)
 {
     Suite *suite = suite_create("shm.clock");
     TCase *tcase = tcase_create("clock");
+    tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_ticks_become_the_kernel_s_nanoseconds);
     tcase_add_test(tcase, test_conversions_are_each_other_s_inverse);
     tcase_add_test(tcase, test_stamps_count_over_their_wrap);

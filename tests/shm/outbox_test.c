@@ -157,6 +157,7 @@ int main(void)
 {
     Suite *suite = suite_create("shm.outbox");
     TCase *tcase = tcase_create("outbox");
+    tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_a_silent_pair_costs_no_memory_and_a_ring_its_capacity);
     tcase_add_test(tcase, test_second_outbox_of_a_peer_object_is_eexist);

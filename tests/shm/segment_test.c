@@ -169,6 +169,7 @@ int main(void)
 {
     Suite *suite = suite_create("shm.segment");
     TCase *tcase = tcase_create("segment");
+    tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_size_and_seals_cannot_change);
     tcase_add_test(tcase, test_commit_allocates_and_punch_gives_back_zeros);
     tcase_add_test(tcase, test_populated_memory_is_filled_without_page_faults);
