@@ -53,6 +53,7 @@ def soaks(options: argparse.Namespace) -> list[Soak]:
             seed | {"STRESS_KILLS": str(options.kills), "STRESS_SOAK_S": hours},
         ),
         Soak("quiet", [str(PROGRAMS / "stress_quiet_test")], seed | {"STRESS_QUIET_S": "60"}),
+        Soak("fence", [str(PROGRAMS / "stress_fence_test")], {"STRESS_MEETINGS": "200000"}),
         Soak(
             "two_sided", [str(PROGRAMS / "stress_two_sided_test")], seed | {"STRESS_PAIRS": "5000"}
         ),
