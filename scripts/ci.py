@@ -38,7 +38,7 @@ PURE_CALLS = {"free", "malloc", "calloc", "realloc", "memchr", "memcmp", "memcpy
 PURE_CALLS |= {"memset", "strlen"}
 # ThreadSanitizer sees the threads of one process: rooms whose tests are one, and not the test of
 # two processes that wait for each other, which it slows down without seeing anything.
-TSAN_TESTS = r"^(base|shm|gossip)\."
+TSAN_TESTS = r"^(base|shm|gossip|zmq_transport)\."
 TSAN_BLIND = r"^shm\.wake$"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 

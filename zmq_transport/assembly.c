@@ -35,7 +35,7 @@ static void stream_complete(pls_zmq *zmq, pls_origin *origin, unsigned stream,
     result->changed |= UINT64_C(1) << stream;
 }
 
-static pls_err small_deliver(pls_zmq *zmq, pls_origin *origin, const pls_record *record,
+static pls_err small_deliver(pls_zmq *zmq, pls_origin *origin, const pls_frame_record *record,
                              pls_assembly_result *result)
 {
     pls_zmq_arrival arrival = {.head = record->head,
@@ -60,7 +60,7 @@ static pls_err memory_reserve(pls_zmq *zmq, pls_origin *origin, pls_zmq_arrival 
     return arrival->memory == NULL ? PLS_ENOMEM : PLS_OK;
 }
 
-static pls_err large_begin(pls_zmq *zmq, pls_origin *origin, const pls_record *record)
+static pls_err large_begin(pls_zmq *zmq, pls_origin *origin, const pls_frame_record *record)
 {
     struct pls_assembly *assembly = malloc(sizeof *assembly + record->head_bytes);
     if (assembly == NULL) {
@@ -104,7 +104,7 @@ static pls_err large_finish(pls_zmq *zmq, pls_origin *origin, unsigned stream,
     return PLS_OK;
 }
 
-static pls_err large_continue(pls_zmq *zmq, pls_origin *origin, const pls_record *record,
+static pls_err large_continue(pls_zmq *zmq, pls_origin *origin, const pls_frame_record *record,
                               pls_arrived *frame, pls_assembly_result *result)
 {
     struct pls_assembly *assembly = origin->assemblies[record->stream];
@@ -127,11 +127,11 @@ static pls_err large_continue(pls_zmq *zmq, pls_origin *origin, const pls_record
     return large_finish(zmq, origin, record->stream, result);
 }
 
-static pls_err record_work(pls_zmq *zmq, pls_origin *origin, const pls_record *record,
+static pls_err record_work(pls_zmq *zmq, pls_origin *origin, const pls_frame_record *record,
                            pls_arrived *frame, pls_assembly_result *result)
 {
-    bool outside = (record->flags & PLS_RECORD_OUTSIDE) != 0;
-    if ((record->flags & PLS_RECORD_BEGIN) != 0 && !frame->copied) {
+    bool outside = (record->flags & PLS_FRAME_RECORD_OUTSIDE) != 0;
+    if ((record->flags & PLS_FRAME_RECORD_BEGIN) != 0 && !frame->copied) {
         if (origin->assemblies[record->stream] != NULL ||
             record->sequence != origin->completed[record->stream] + 1) {
             return PLS_EPROTO;
@@ -158,8 +158,8 @@ pls_err pls_assembly_work(pls_zmq *zmq, pls_origin *origin, pls_arrived *frame,
     pls_reader r = pls_reader_over(bytes + frame->done_bytes, len - frame->done_bytes);
     bool chunk_used = false;
     for (;;) {
-        pls_record record;
-        pls_err err = pls_record_next(&r, &record);
+        pls_frame_record record;
+        pls_err err = pls_frame_record_next(&r, &record);
         if (err == PLS_EEMPTY) {
             return frame->has_chunk == chunk_used ? PLS_OK : PLS_EPROTO;
         }
@@ -169,7 +169,7 @@ pls_err pls_assembly_work(pls_zmq *zmq, pls_origin *origin, pls_arrived *frame,
         if (err != PLS_OK) {
             return err;
         }
-        chunk_used = chunk_used || (record.flags & PLS_RECORD_OUTSIDE) != 0;
+        chunk_used = chunk_used || (record.flags & PLS_FRAME_RECORD_OUTSIDE) != 0;
         frame->done_bytes = (size_t)(r.at - bytes);
     }
 }

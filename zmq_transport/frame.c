@@ -170,35 +170,35 @@ pls_err pls_ack_read(const void *bytes, size_t len, pls_ack *ack_out)
     return PLS_OK;
 }
 
-void pls_record_write(pls_writer *w, const pls_record *record)
+void pls_frame_record_write(pls_writer *w, const pls_frame_record *record)
 {
     pls_assert(record->head_bytes <= PLS_FRAME_HEAD_BYTES_MAX);
     pls_write_u8(w, record->flags);
     pls_write_u8(w, record->stream);
     pls_write_u32(w, record->chunk_bytes);
-    if ((record->flags & PLS_RECORD_BEGIN) != 0) {
+    if ((record->flags & PLS_FRAME_RECORD_BEGIN) != 0) {
         pls_write_u64(w, record->sequence);
         pls_write_u64(w, record->body_bytes);
         pls_write_u16(w, record->head_bytes);
         pls_write_bytes(w, record->head, record->head_bytes);
     }
-    if ((record->flags & PLS_RECORD_OUTSIDE) == 0) {
+    if ((record->flags & PLS_FRAME_RECORD_OUTSIDE) == 0) {
         pls_write_bytes(w, record->chunk, record->chunk_bytes);
     }
 }
 
-pls_err pls_record_next(pls_reader *r, pls_record *record_out)
+pls_err pls_frame_record_next(pls_reader *r, pls_frame_record *record_out)
 {
-    pls_record record = {0};
+    pls_frame_record record = {0};
     if (!r->bad && pls_reader_left(r) == 0) {
         return PLS_EEMPTY;
     }
     record.flags = pls_read_u8(r);
     record.stream = pls_read_u8(r);
     record.chunk_bytes = pls_read_u32(r);
-    bool begins = (record.flags & PLS_RECORD_BEGIN) != 0;
-    bool outside = (record.flags & PLS_RECORD_OUTSIDE) != 0;
-    if ((record.flags & ~(PLS_RECORD_BEGIN | PLS_RECORD_OUTSIDE)) != 0 ||
+    bool begins = (record.flags & PLS_FRAME_RECORD_BEGIN) != 0;
+    bool outside = (record.flags & PLS_FRAME_RECORD_OUTSIDE) != 0;
+    if ((record.flags & ~(PLS_FRAME_RECORD_BEGIN | PLS_FRAME_RECORD_OUTSIDE)) != 0 ||
         record.stream >= PLS_FRAME_STREAMS) {
         return PLS_EPROTO;
     }

@@ -58,7 +58,7 @@ typedef enum pls_refuse_reason {
 #undef PLS_REFUSE_ENUM
 } pls_refuse_reason;
 
-#define PLS_NODE_ID_BYTES 16
+#define PLS_ZMQ_NODE_ID_BYTES 16
 #define PLS_FRAME_STREAMS 64
 #define PLS_FRAME_HEAD_BYTES_MAX 4096   /* what the owner says beside a payload */
 #define PLS_FRAME_INLINE_BYTES_MAX 8192 /* bodies up to this are copied, many to a frame */
@@ -71,11 +71,11 @@ typedef enum pls_refuse_reason {
 /* What a socket accepts as one part: CURVE puts 33 bytes around it. */
 #define PLS_FRAME_PART_BYTES_MAX (PLS_FRAME_CHUNK_BYTES_MAX + 64)
 
-#define PLS_RECORD_BEGIN 1u
-#define PLS_RECORD_OUTSIDE 2u
-#define PLS_RECORD_OVERHEAD_BYTES 24 /* of a record with BEGIN, beside head and chunk */
+#define PLS_FRAME_RECORD_BEGIN 1u
+#define PLS_FRAME_RECORD_OUTSIDE 2u
+#define PLS_FRAME_RECORD_OVERHEAD_BYTES 24 /* of a record with BEGIN, beside head and chunk */
 
-_Static_assert(1 + PLS_RECORD_OVERHEAD_BYTES + PLS_FRAME_HEAD_BYTES_MAX +
+_Static_assert(1 + PLS_FRAME_RECORD_OVERHEAD_BYTES + PLS_FRAME_HEAD_BYTES_MAX +
                        PLS_FRAME_INLINE_BYTES_MAX <=
                    PLS_FRAME_RECORDS_BYTES_MAX,
                "the largest inline message fits into an empty frame");
@@ -85,7 +85,7 @@ _Static_assert(PLS_FRAME_CONTROL_BYTES_MAX < PLS_FRAME_PART_BYTES_MAX, "control 
 typedef struct pls_greeting {
     uint16_t version; /* highest that the sender speaks; when decoded, the highest common one */
     pls_frame_lane lane;
-    uint8_t node_id[PLS_NODE_ID_BYTES];
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES];
     uint64_t generation;
     uint64_t target_generation; /* 0: whoever is there */
     const char *cluster;
@@ -99,7 +99,7 @@ typedef struct pls_greeting {
 } pls_greeting;
 
 typedef struct pls_welcome {
-    uint8_t node_id[PLS_NODE_ID_BYTES];
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES];
     uint64_t generation;
     uint64_t session; /* the listening side's memory of this sender; 0 on the control lane */
     uint32_t window_bytes;
@@ -107,7 +107,7 @@ typedef struct pls_welcome {
     uint64_t completed[PLS_FRAME_STREAMS]; /* last sequence that has arrived whole, per stream */
 } pls_welcome;
 
-typedef struct pls_record {
+typedef struct pls_frame_record {
     const uint8_t *head;
     const uint8_t *chunk; /* NULL: in the second part */
     uint64_t sequence;    /* BEGIN */
@@ -116,7 +116,7 @@ typedef struct pls_record {
     uint16_t head_bytes; /* BEGIN */
     uint8_t flags;
     uint8_t stream;
-} pls_record;
+} pls_frame_record;
 
 typedef struct pls_ack {
     uint64_t bytes;   /* consumed on this connection */
@@ -134,26 +134,29 @@ void pls_greeting_prove(pls_writer *w, const uint8_t mac[PLS_ZMQ_MAC_BYTES]);
  *          PLS_EVERSION  no common version; the rest was not looked at. */
 PLS_MUST_USE pls_err pls_greeting_read(const void *bytes, size_t len, pls_greeting *greeting_out);
 
+/* Write a WELCOME frame. */
 void pls_welcome_write(pls_writer *w, const pls_welcome *welcome);
 /* Errors:  PLS_EPROTO. */
 PLS_MUST_USE pls_err pls_welcome_read(const void *bytes, size_t len, pls_welcome *welcome_out);
 
+/* Write a REFUSE frame. */
 void pls_refuse_write(pls_writer *w, pls_refuse_reason reason);
 /* Errors:  PLS_EPROTO. A reason that this version does not know is given as its number. */
 PLS_MUST_USE pls_err pls_refuse_read(const void *bytes, size_t len, unsigned *reason_out);
 /* For people; "another reason" for a number that is not in the table. */
 const char *pls_refuse_text(unsigned reason);
 
+/* Write an ACK frame. */
 void pls_ack_write(pls_writer *w, const pls_ack *ack);
 /* Errors:  PLS_EPROTO. */
 PLS_MUST_USE pls_err pls_ack_read(const void *bytes, size_t len, pls_ack *ack_out);
 
 /* Write a record; its chunk too, unless OUTSIDE. */
-void pls_record_write(pls_writer *w, const pls_record *record);
+void pls_frame_record_write(pls_writer *w, const pls_frame_record *record);
 
 /* Read the next record of a DATA frame, whose kind byte has been stepped over.
  * Errors:  PLS_EEMPTY  the frame ends here.
  *          PLS_EPROTO. */
-PLS_MUST_USE pls_err pls_record_next(pls_reader *r, pls_record *record_out);
+PLS_MUST_USE pls_err pls_frame_record_next(pls_reader *r, pls_frame_record *record_out);
 
 #endif

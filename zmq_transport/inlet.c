@@ -389,7 +389,7 @@ void pls_inlets_reset(pls_zmq *zmq, const char *address, size_t address_bytes)
     }
 }
 
-void pls_inlets_resume(pls_zmq *zmq, const uint8_t node_id[PLS_NODE_ID_BYTES])
+void pls_inlets_resume(pls_zmq *zmq, const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES])
 {
     pls_origin *origin = pls_origins_find(&zmq->inlets->origins, node_id);
     if (origin != NULL) {

@@ -35,7 +35,7 @@ PLS_MUST_USE pls_err pls_inlets_control(pls_zmq *zmq, const char *address, size_
 void pls_inlets_reset(pls_zmq *zmq, const char *address, size_t address_bytes);
 
 /* Hand over what was kept for the owner, in the next tick. */
-void pls_inlets_resume(pls_zmq *zmq, const uint8_t node_id[PLS_NODE_ID_BYTES]);
+void pls_inlets_resume(pls_zmq *zmq, const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES]);
 
 /* Connections that have greeted, and senders that are remembered, for tests. */
 uint32_t pls_inlets_count(const pls_inlets *inlets);

@@ -153,7 +153,7 @@ unsigned pls_judge_greeting(const pls_zmq *zmq, const pls_greeting *greeting, co
             return PLS_REFUSE_KEY;
         }
     }
-    if (memcmp(greeting->node_id, zmq->settings.node_id, PLS_NODE_ID_BYTES) == 0) {
+    if (memcmp(greeting->node_id, zmq->settings.node_id, PLS_ZMQ_NODE_ID_BYTES) == 0) {
         return PLS_REFUSE_SELF;
     }
     if (greeting->target_generation != 0 &&

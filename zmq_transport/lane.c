@@ -122,7 +122,7 @@ static void rejected(pls_lane *lane, const uint8_t *bytes, size_t len)
     }
     /* Who is leaving or busy may be reached later; everything else stays as it is. */
     if (reason != PLS_REFUSE_BUSY && reason != PLS_REFUSE_LEAVING && lane->peer->queue != NULL) {
-        pls_queue_abandon(lane->peer->queue);
+        pls_postbox_abandon(lane->peer->queue);
         lane->peer->session = 0;
     }
     attempt_fail(lane, PLS_ZMQ_REJECTED, pls_refuse_text(reason));
@@ -133,9 +133,9 @@ static void session_adopt(pls_lane *lane, const pls_welcome *welcome)
     pls_zmq_peer *peer = lane->peer;
     bool remembered = peer->session == welcome->session;
     if (peer->queue != NULL &&
-        pls_queue_rewind(peer->queue, remembered, welcome->completed) != PLS_OK) {
+        pls_postbox_rewind(peer->queue, remembered, welcome->completed) != PLS_OK) {
         /* It says what cannot be. Nobody knows then; begin as with a stranger. */
-        pls_err err = pls_queue_rewind(peer->queue, false, welcome->completed);
+        pls_err err = pls_postbox_rewind(peer->queue, false, welcome->completed);
         pls_assert(err == PLS_OK);
     }
     peer->session = welcome->session;
@@ -191,12 +191,12 @@ static bool acknowledged(pls_lane *lane, const pls_zmq_part *part)
     }
     for (unsigned stream = 0; stream < PLS_FRAME_STREAMS; stream++) {
         if ((ack.changed >> stream & 1) != 0 &&
-            pls_queue_complete(peer->queue, stream, ack.completed[stream]) != PLS_OK) {
+            pls_postbox_complete(peer->queue, stream, ack.completed[stream]) != PLS_OK) {
             return false;
         }
     }
-    if (peer->full && pls_queue_count(peer->queue) <= zmq->settings.queue_messages / 2 &&
-        pls_queue_bytes(peer->queue) <= zmq->settings.queue_bytes / 2) {
+    if (peer->full && pls_postbox_count(peer->queue) <= zmq->settings.queue_messages / 2 &&
+        pls_postbox_bytes(peer->queue) <= zmq->settings.queue_bytes / 2) {
         peer->full = false;
         if (zmq->handlers->room != NULL) {
             zmq->handlers->room(zmq->owner, peer);
@@ -309,7 +309,7 @@ pls_err pls_lane_send(pls_lane *lane, const void *bytes, size_t len)
     return PLS_OK;
 }
 
-static pls_err frame_send(pls_lane *lane, pls_queue_frame *frame)
+static pls_err frame_send(pls_lane *lane, pls_postbox_frame *frame)
 {
     pls_zmq_part records;
     pls_zmq_part chunk;
@@ -349,7 +349,7 @@ fail_records:
 static bool send_some(pls_lane *lane)
 {
     pls_zmq_peer *peer = lane->peer;
-    pls_queue_frame frame;
+    pls_postbox_frame frame;
     unsigned count = 0;
     if (lane->kind == PLS_LANE_CONTROL) {
         while (peer->packet_first != NULL && lane->state == PLS_LANE_OPEN &&
@@ -359,9 +359,9 @@ static bool send_some(pls_lane *lane)
         }
         return count > 0;
     }
-    while (count < FRAMES_A_TURN && peer->queue != NULL && pls_queue_ready(peer->queue) &&
+    while (count < FRAMES_A_TURN && peer->queue != NULL && pls_postbox_ready(peer->queue) &&
            window_takes(lane, PLS_FRAME_RECORDS_BYTES_MAX + PLS_FRAME_CHUNK_BYTES_MAX)) {
-        pls_err err = pls_queue_compose(peer->queue, &frame);
+        pls_err err = pls_postbox_compose(peer->queue, &frame);
         pls_assert(err == PLS_OK);
         if (frame_send(lane, &frame) != PLS_OK) {
             /* The queue counts the frame as sent: only a new connection can put that right. */

@@ -35,6 +35,7 @@ typedef struct pls_lane {
     uint32_t window_frames;
 } pls_lane;
 
+/* Closed, with nothing to close. */
 void pls_lane_init(pls_lane *lane, pls_zmq_peer *peer, pls_frame_lane kind);
 
 /* Begin an attempt to connect. What fails is tried again later. */

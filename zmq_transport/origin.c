@@ -11,10 +11,11 @@
 
 #define CAPACITY_FIRST 16
 
-pls_origin *pls_origins_find(const pls_origins *origins, const uint8_t node_id[PLS_NODE_ID_BYTES])
+pls_origin *pls_origins_find(const pls_origins *origins,
+                             const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES])
 {
     for (uint32_t i = 0; i < origins->count; i++) {
-        if (memcmp(origins->list[i]->identity.node_id, node_id, PLS_NODE_ID_BYTES) == 0) {
+        if (memcmp(origins->list[i]->identity.node_id, node_id, PLS_ZMQ_NODE_ID_BYTES) == 0) {
             return origins->list[i];
         }
     }
@@ -110,7 +111,7 @@ pls_err pls_origins_admit(pls_origins *origins, const pls_greeting *greeting,
             return err;
         }
         memcpy(origin->client_key, client_key, PLS_ZMQ_KEY_BYTES);
-        memcpy(origin->identity.node_id, greeting->node_id, PLS_NODE_ID_BYTES);
+        memcpy(origin->identity.node_id, greeting->node_id, PLS_ZMQ_NODE_ID_BYTES);
         origin->identity.generation = greeting->generation;
     } else if (!pls_zmq_key_equal(origin->client_key, client_key, PLS_ZMQ_KEY_BYTES)) {
         return PLS_EPERM;

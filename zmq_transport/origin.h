@@ -35,7 +35,8 @@ typedef struct pls_origins {
 } pls_origins;
 
 /* NULL: unknown. */
-pls_origin *pls_origins_find(const pls_origins *origins, const uint8_t node_id[PLS_NODE_ID_BYTES]);
+pls_origin *pls_origins_find(const pls_origins *origins,
+                             const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES]);
 /* One with a connection on the control lane. NULL: there is none. */
 pls_origin *pls_origins_at(const pls_origins *origins, const char *address, size_t address_bytes);
 

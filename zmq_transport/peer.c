@@ -48,7 +48,7 @@ void pls_peer_packets_drop(pls_zmq_peer *peer)
 static void peer_free(pls_zmq_peer *peer)
 {
     pls_peer_packets_drop(peer);
-    pls_queue_destroy(peer->queue);
+    pls_postbox_destroy(peer->queue);
     free(peer);
 }
 
@@ -162,7 +162,7 @@ pls_err pls_zmq_reach(pls_zmq *zmq, const char *address, size_t address_bytes, u
 static void queue_abandon(pls_zmq_peer *peer)
 {
     if (peer->queue != NULL) {
-        pls_queue_abandon(peer->queue);
+        pls_postbox_abandon(peer->queue);
     }
     peer->session = 0;
     peer->full = false;
@@ -202,19 +202,19 @@ pls_err pls_zmq_send(pls_zmq *zmq, pls_zmq_peer *peer, const pls_zmq_message *me
         return err;
     }
     if (peer->queue == NULL) {
-        err = pls_queue_create(&zmq->tray, &zmq->counters, &peer->queue);
+        err = pls_postbox_create(&zmq->tray, &zmq->counters, &peer->queue);
         if (err != PLS_OK) {
             return err;
         }
     }
-    uint64_t count = pls_queue_count(peer->queue);
-    uint64_t bytes = pls_queue_bytes(peer->queue);
+    uint64_t count = pls_postbox_count(peer->queue);
+    uint64_t bytes = pls_postbox_bytes(peer->queue);
     if (count > 0 && (count >= zmq->settings.queue_messages ||
                       bytes + message->body_bytes > zmq->settings.queue_bytes)) {
         peer->full = true;
         return PLS_EFULL;
     }
-    err = pls_queue_append(peer->queue, message);
+    err = pls_postbox_append(peer->queue, message);
     if (err != PLS_OK) {
         return err;
     }
@@ -295,7 +295,7 @@ static bool is_wanted(const pls_zmq_peer *peer, pls_frame_lane kind)
     if (kind == PLS_LANE_CONTROL) {
         return peer->packet_first != NULL;
     }
-    return peer->queue != NULL && pls_queue_count(peer->queue) > 0;
+    return peer->queue != NULL && pls_postbox_count(peer->queue) > 0;
 }
 
 static bool is_connected(const pls_zmq_peer *peer)
@@ -394,7 +394,7 @@ uint64_t pls_peers_waiting(const pls_peers *peers)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < peers->count; i++) {
-        count += peers->list[i]->queue == NULL ? 0 : pls_queue_count(peers->list[i]->queue);
+        count += peers->list[i]->queue == NULL ? 0 : pls_postbox_count(peers->list[i]->queue);
     }
     return count;
 }
@@ -413,7 +413,7 @@ bool pls_peers_check(const pls_peers *peers)
             packets++;
         }
         if (packets != peer->packet_count ||
-            (peer->queue != NULL && !pls_queue_check(peer->queue))) {
+            (peer->queue != NULL && !pls_postbox_check(peer->queue))) {
             return false;
         }
         for (unsigned lane = 0; lane < PLS_LANE_COUNT; lane++) {

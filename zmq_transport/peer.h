@@ -4,7 +4,7 @@
 
 #include "zmq_transport/address.h"
 #include "zmq_transport/lane.h"
-#include "zmq_transport/queue.h"
+#include "zmq_transport/postbox.h"
 
 /* The nodes that this one sends to, by address.
  * Threads: owner thread; never blocks; the same for every function of this header. */
@@ -20,10 +20,10 @@ typedef struct pls_packet_waiting {
 struct pls_zmq_peer {
     pls_zmq *zmq;
     pls_zmq_place place;
-    uint64_t generation;                /* that is meant; 0: any */
-    uint64_t answering;                 /* generation of who answered last */
-    uint64_t session;                   /* the peer's memory of this sender; 0: unknown */
-    uint8_t node_id[PLS_NODE_ID_BYTES]; /* who answered last; zero: nobody yet */
+    uint64_t generation;                    /* that is meant; 0: any */
+    uint64_t answering;                     /* generation of who answered last */
+    uint64_t session;                       /* the peer's memory of this sender; 0: unknown */
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES]; /* who answered last; zero: nobody yet */
     bool known;
     bool reset; /* its connections are to be closed in the next tick */
     bool full;  /* a send was turned down */
@@ -31,7 +31,7 @@ struct pls_zmq_peer {
     uint32_t packet_count;
     pls_packet_waiting *packet_first;
     pls_packet_waiting *packet_last;
-    pls_queue *queue; /* NULL until the first send */
+    pls_postbox *queue; /* NULL until the first send */
     pls_lane lanes[PLS_LANE_COUNT];
     char address[PLS_ZMQ_ADDRESS_CAPACITY];
 };

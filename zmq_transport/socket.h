@@ -96,6 +96,7 @@ PLS_MUST_USE pls_err pls_zmq_part_copy(pls_zmq_part *part, const void *bytes, si
 PLS_MUST_USE pls_err pls_zmq_part_lend(pls_zmq_part *part, const void *bytes, size_t len,
                                        void (*back)(void *bytes, void *hint), void *hint);
 
+/* Owns:    takes what `part` is. */
 void pls_zmq_part_close(pls_zmq_part *part);
 /* Owns:    takes what `from` is; `from` is closed. */
 void pls_zmq_part_move(pls_zmq_part *to, pls_zmq_part *from);

@@ -25,7 +25,7 @@ typedef struct pls_zmq_settings {
     char cluster[PLS_ZMQ_NAME_CAPACITY];
     char name[PLS_ZMQ_NAME_CAPACITY];
     char advertise[PLS_ZMQ_ADDRESS_CAPACITY];
-    uint8_t node_id[PLS_NODE_ID_BYTES];
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES];
     uint64_t generation;
     uint32_t peers_max;
     uint32_t window_bytes;

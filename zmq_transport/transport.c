@@ -16,8 +16,9 @@
 
 #include <stdlib.h>
 
-#define ROUNDS_MAX 8 /* a poll; what is left comes in the next one, after the owner's other work   \
-                      */
+#define ROUNDS_MAX                                                                                 \
+    8 /* a poll; what is left comes in the next one, after the owner's other work                  \
+       */
 /* What ZeroMQ keeps for one connection that does not read, or that nobody reads. */
 #define LISTENER_SEND_MAX 1024
 #define LISTENER_RECEIVE_MARGIN 64
@@ -57,7 +58,7 @@ static uint32_t or_default(uint32_t value, uint32_t standard)
 
 static pls_err identity_settle(const pls_zmq_config *config, pls_zmq_settings *settings)
 {
-    static const uint8_t zero[PLS_NODE_ID_BYTES];
+    static const uint8_t zero[PLS_ZMQ_NODE_ID_BYTES];
     if (config->cluster == NULL || config->name == NULL || config->bind == NULL ||
         config->generation == 0 ||
         text_copy(settings->cluster, sizeof settings->cluster, config->cluster) != PLS_OK ||
@@ -362,7 +363,7 @@ pls_err pls_zmq_dial_with(pls_zmq *zmq, const pls_zmq_key *key)
     return PLS_OK;
 }
 
-void pls_zmq_resume(pls_zmq *zmq, const uint8_t node_id[PLS_NODE_ID_BYTES])
+void pls_zmq_resume(pls_zmq *zmq, const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES])
 {
     pls_inlets_resume(zmq, node_id);
 }

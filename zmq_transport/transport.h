@@ -34,7 +34,7 @@ typedef struct pls_zmq_peer pls_zmq_peer;
 
 /* Who has sent something: what its greeting said and, with a key, proved. Lent for the call. */
 typedef struct pls_zmq_identity {
-    uint8_t node_id[PLS_NODE_ID_BYTES];
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES];
     uint64_t generation;
     const char *name;    /* not zero-terminated */
     const char *address; /* where it listens; likewise */
@@ -100,23 +100,23 @@ typedef struct pls_zmq_handlers {
 
 /* Zero or NULL: the default. */
 typedef struct pls_zmq_config {
-    const char *cluster;                /* nodes of different clusters refuse each other */
-    const char *name;                   /* of this node */
-    const char *bind;                   /* "tcp://0.0.0.0:7100"; port 0: any */
-    const char *advertise;              /* where peers reach this node; the bound endpoint */
-    const pls_zmq_key *key;             /* no security */
-    uint8_t node_id[PLS_NODE_ID_BYTES]; /* of this start; random */
-    uint64_t generation;                /* of this start; at least 1 */
-    uint32_t peers_max;                 /* with connections to them at one time: 256 */
-    uint32_t window_bytes;              /* under way to one peer, and kept for one sender: 4 MiB */
-    uint32_t queue_messages;            /* queued for one peer and not delivered: 4096 */
-    uint64_t queue_bytes;               /* likewise, of bodies; one message may be larger: 64 MiB */
-    uint32_t connect_ms;                /* 500 */
-    uint32_t handshake_ms;              /* until a connection has greeted, or been welcomed: 2000 */
-    uint32_t silence_ms;                /* unacknowledged data ends a connection: 3000 */
-    uint32_t retry_ms;                  /* between attempts, doubled up to eight times it: 100 */
-    uint32_t idle_ms;                   /* a connection with no traffic is closed: 300,000 */
-    uint32_t report_ms;                 /* interval of `turned_away`: 10,000 */
+    const char *cluster;                    /* nodes of different clusters refuse each other */
+    const char *name;                       /* of this node */
+    const char *bind;                       /* "tcp://0.0.0.0:7100"; port 0: any */
+    const char *advertise;                  /* where peers reach this node; the bound endpoint */
+    const pls_zmq_key *key;                 /* no security */
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES]; /* of this start; random */
+    uint64_t generation;                    /* of this start; at least 1 */
+    uint32_t peers_max;                     /* with connections to them at one time: 256 */
+    uint32_t window_bytes;   /* under way to one peer, and kept for one sender: 4 MiB */
+    uint32_t queue_messages; /* queued for one peer and not delivered: 4096 */
+    uint64_t queue_bytes;    /* likewise, of bodies; one message may be larger: 64 MiB */
+    uint32_t connect_ms;     /* 500 */
+    uint32_t handshake_ms;   /* until a connection has greeted, or been welcomed: 2000 */
+    uint32_t silence_ms;     /* unacknowledged data ends a connection: 3000 */
+    uint32_t retry_ms;       /* between attempts, doubled up to eight times it: 100 */
+    uint32_t idle_ms;        /* a connection with no traffic is closed: 300,000 */
+    uint32_t report_ms;      /* interval of `turned_away`: 10,000 */
 } pls_zmq_config;
 
 /* Listen, and be ready to connect.
@@ -200,7 +200,7 @@ PLS_MUST_USE pls_err pls_zmq_control(pls_zmq *zmq, const char *address, size_t a
 void pls_zmq_reset(pls_zmq *zmq, const char *address, size_t address_bytes);
 
 /* A handler that answered PLS_EFULL can take messages of this sender again. */
-void pls_zmq_resume(pls_zmq *zmq, const uint8_t node_id[PLS_NODE_ID_BYTES]);
+void pls_zmq_resume(pls_zmq *zmq, const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES]);
 
 /* Messages that are queued and not settled, to all peers. */
 uint64_t pls_zmq_waiting(const pls_zmq *zmq);

@@ -318,7 +318,8 @@ int rig_main(const char *name, const TTest *const tests[], unsigned count)
 {
     Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
-    tcase_set_timeout(tcase, 60);
+    const char *limit = getenv("RIG_TEST_SECONDS");
+    tcase_set_timeout(tcase, limit == NULL ? 60 : strtod(limit, NULL));
     for (unsigned i = 0; i < count; i++) {
         tcase_add_test(tcase, tests[i]);
     }

@@ -39,10 +39,10 @@ typedef struct rig_node {
     uint64_t away_reports;
     uint64_t away_counts;
     char away_reason[128];
-    bool take_nothing;                 /* `message` answers PLS_EFULL */
-    bool reserve_full;                 /* `reserve` does */
-    bool reserve_refuse;               /* `reserve` answers PLS_EBUDGET */
-    uint8_t sender[PLS_NODE_ID_BYTES]; /* of the last message */
+    bool take_nothing;                     /* `message` answers PLS_EFULL */
+    bool reserve_full;                     /* `reserve` does */
+    bool reserve_refuse;                   /* `reserve` answers PLS_EBUDGET */
+    uint8_t sender[PLS_ZMQ_NODE_ID_BYTES]; /* of the last message */
     uint64_t jump; /* holes in a stream's serials are right: what was unknown may be missing */
 } rig_node;
 

@@ -33,12 +33,14 @@ static void packets_both_ways(const pls_zmq_key *key)
     ck_assert(rig_until(both, 2, &b.packets, 1, LIMIT_MS));
     ck_assert_str_eq(b.packet, "ping");
     ck_assert_str_eq(b.packet_address, pls_zmq_endpoint(a.zmq));
-    ck_assert_int_eq(memcmp(b.packet_from.node_id, pls_zmq_node_id(a.zmq), PLS_NODE_ID_BYTES), 0);
+    ck_assert_int_eq(memcmp(b.packet_from.node_id, pls_zmq_node_id(a.zmq), PLS_ZMQ_NODE_ID_BYTES),
+                     0);
     /* The answer goes back over the connection that the packet came by. */
     ck_assert_int_eq(rig_packet(&b, &a, "pong"), PLS_OK);
     ck_assert(rig_until(both, 2, &a.packets, 1, LIMIT_MS));
     ck_assert_str_eq(a.packet, "pong");
-    ck_assert_int_eq(memcmp(a.packet_from.node_id, pls_zmq_node_id(b.zmq), PLS_NODE_ID_BYTES), 0);
+    ck_assert_int_eq(memcmp(a.packet_from.node_id, pls_zmq_node_id(b.zmq), PLS_ZMQ_NODE_ID_BYTES),
+                     0);
     ck_assert_uint_eq(pls_zmq_counted(a.zmq)->accepted, 0);
     ck_assert_str_eq(a.local, "127.0.0.1");
     pair_close();
