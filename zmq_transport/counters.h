@@ -26,7 +26,7 @@
 #define PLS_ZMQ_TURNED_AWAY(X)                                                                     \
     X(away_garbled, "no ZeroMQ peer, or its handshake took too long")                              \
     X(away_forged, "wrong keys or none")                                                           \
-    X(away_silent, "connected and did not greet in time")                                          \
+    X(away_silent, "connected and did not greet")                                                  \
     X(away_greeting, "no greeting where one was due")                                              \
     X(away_version, "no common protocol version")                                                  \
     X(away_cluster, "another cluster's name")                                                      \

@@ -12,6 +12,7 @@
 #include "zmq_transport/inlet.h"
 #include "zmq_transport/report.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@ struct pls_guest {
     int fd;          /* the number that ZeroMQ's descriptor has */
     int duplicate;   /* -1: shown out */
     uint64_t due_ns; /* to greet; UINT64_MAX: has greeted */
+    bool refused;    /* or shown out, and counted for it */
     struct pls_inlet *inlet;
     char from[FROM_CAPACITY];
 };
@@ -84,6 +86,11 @@ void pls_guest_serve(pls_guest *guest, struct pls_inlet *inlet, uint64_t now_ns)
     guest->due_ns = inlet != NULL ? UINT64_MAX : now_ns;
 }
 
+void pls_guest_refused(pls_guest *guest)
+{
+    guest->refused = true;
+}
+
 bool pls_guest_is_out(const pls_guest *guest)
 {
     return guest->duplicate < 0;
@@ -92,6 +99,7 @@ bool pls_guest_is_out(const pls_guest *guest)
 void pls_guest_kick(pls_guest *guest)
 {
     if (guest != NULL && guest->duplicate >= 0) {
+        guest->refused = true;
         shutdown(guest->duplicate, SHUT_RDWR);
         close(guest->duplicate);
         guest->duplicate = -1;
@@ -118,6 +126,9 @@ static void guest_gone(pls_zmq *zmq, int fd)
         }
         if (door->fails) {
             pls_report_away(zmq, door->failing, guest->from);
+        } else if (guest->due_ns != UINT64_MAX && !guest->refused) {
+            /* Also who speaks an old protocol of ZeroMQ's, which has no handshake to fail. */
+            pls_report_away(zmq, PLS_ZMQ_away_silent, guest->from);
         }
         door->guests[i] = door->guests[--door->count];
         if (guest->inlet != NULL) {
@@ -162,27 +173,33 @@ static size_t ports_of(const pls_zmq *zmq, in_port_t ports[PLS_ZMQ_KEYS_MAX])
     return count;
 }
 
+/* A duplicate of ZeroMQ's descriptor; -1 if it has gone already and the number may be anybody's. */
+static int duplicate_of(pls_zmq *zmq, int fd)
+{
+    in_port_t ports[PLS_ZMQ_KEYS_MAX];
+    int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (duplicate >= 0 && !pls_zmq_place_is_ours(duplicate, ports, ports_of(zmq, ports))) {
+        close(duplicate);
+        return -1;
+    }
+    if (duplicate < 0 && errno != EBADF) {
+        pls_report_away(zmq, PLS_ZMQ_away_exhausted, "?");
+    }
+    return duplicate;
+}
+
 static void guest_accept(pls_zmq *zmq, int fd)
 {
     pls_door *door = zmq->door;
-    in_port_t ports[PLS_ZMQ_KEYS_MAX];
+    int duplicate = duplicate_of(zmq, fd);
+    pls_guest *guest = door->count < door->guests_max ? calloc(1, sizeof *guest) : NULL;
     zmq->counters.accepted++;
-    pls_guest *guest = calloc(1, sizeof *guest);
-    int duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    /* Gone already, and the number may be somebody else's: then GONE follows, for nobody. */
-    bool ours = duplicate >= 0 && pls_zmq_place_is_ours(duplicate, ports, ports_of(zmq, ports));
-    if (guest == NULL || !ours || door->count == door->guests_max) {
-        if (duplicate < 0 || guest == NULL) {
-            pls_report_away(zmq, PLS_ZMQ_away_exhausted, "?");
-        } else if (ours) {
-            pls_zmq_place_peer(duplicate, guest->from, sizeof guest->from);
-            pls_report_away(zmq, PLS_ZMQ_away_busy, guest->from);
-            shutdown(duplicate, SHUT_RDWR);
-        }
+    if (guest == NULL) {
+        pls_report_away(zmq, PLS_ZMQ_away_busy, "?");
         if (duplicate >= 0) {
+            shutdown(duplicate, SHUT_RDWR);
             close(duplicate);
         }
-        free(guest);
         return;
     }
     guest->fd = fd;
@@ -243,7 +260,9 @@ void pls_door_tick(pls_zmq *zmq)
             continue;
         }
         if (zmq->now_ns >= guest->due_ns) {
-            pls_report_away(zmq, PLS_ZMQ_away_silent, guest->from);
+            if (!guest->refused) {
+                pls_report_away(zmq, PLS_ZMQ_away_silent, guest->from);
+            }
             pls_guest_kick(guest);
         } else {
             pls_zmq_due(zmq, guest->due_ns);

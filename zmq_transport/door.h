@@ -27,6 +27,9 @@ pls_guest *pls_door_find(pls_door *door, int fd);
 /* It has greeted and is served by `inlet`; NULL: it is to greet again. */
 void pls_guest_serve(pls_guest *guest, struct pls_inlet *inlet, uint64_t now_ns);
 
+/* It was refused, with an answer, and is expected to go. */
+void pls_guest_refused(pls_guest *guest);
+
 /* Whether it was shown out and has not gone yet. */
 bool pls_guest_is_out(const pls_guest *guest);
 

@@ -17,6 +17,7 @@ static void refuse(pls_zmq *zmq, const uint8_t route[PLS_ROUTE_BYTES], unsigned 
     pls_writer w = pls_writer_into(bytes, sizeof bytes);
     pls_refuse_write(&w, (pls_refuse_reason)reason);
     pls_report_away(zmq, pls_judge_away(reason), pls_guest_from(guest));
+    pls_guest_refused(guest);
     if (pls_inlet_route_send(zmq, route, bytes, pls_writer_len(&w)) != PLS_OK) {
         pls_guest_kick(guest);
     }

@@ -100,6 +100,17 @@ static pls_err list_grow(pls_peers *peers)
     return PLS_OK;
 }
 
+static pls_err place_get(const char *address, size_t address_bytes, pls_zmq_place *place_out)
+{
+    pls_zmq_place place;
+    if (address_bytes > PLS_FRAME_ADDRESS_BYTES_MAX ||
+        pls_zmq_place_parse(address, address_bytes, &place) != PLS_OK || place.port == 0) {
+        return PLS_EINVAL;
+    }
+    *place_out = place;
+    return PLS_OK;
+}
+
 static pls_err peer_get(pls_zmq *zmq, const char *address, size_t address_bytes,
                         pls_zmq_peer **peer_out)
 {
@@ -108,11 +119,10 @@ static pls_err peer_get(pls_zmq *zmq, const char *address, size_t address_bytes,
     if (*peer_out != NULL) {
         return PLS_OK;
     }
-    if (address_bytes > PLS_FRAME_ADDRESS_BYTES_MAX ||
-        pls_zmq_place_parse(address, address_bytes, &place) != PLS_OK || place.port == 0) {
-        return PLS_EINVAL;
+    pls_err err = place_get(address, address_bytes, &place);
+    if (err == PLS_OK) {
+        err = list_grow(zmq->peers);
     }
-    pls_err err = list_grow(zmq->peers);
     if (err != PLS_OK) {
         return err;
     }
@@ -157,6 +167,22 @@ pls_err pls_zmq_reach(pls_zmq *zmq, const char *address, size_t address_bytes, u
     peer->holds++;
     *peer_out = peer;
     return PLS_OK;
+}
+
+pls_err pls_zmq_redirect(pls_zmq *zmq, pls_zmq_peer *peer, const char *address,
+                         size_t address_bytes)
+{
+    const pls_zmq_peer *other = pls_peers_find(zmq->peers, address, address_bytes);
+    if (other != NULL) {
+        return other == peer ? PLS_OK : PLS_EEXIST;
+    }
+    pls_err err = place_get(address, address_bytes, &peer->place);
+    if (err == PLS_OK) {
+        memcpy(peer->address, address, address_bytes);
+        peer->address[address_bytes] = 0;
+        peer_reset(peer);
+    }
+    return err;
 }
 
 static void queue_abandon(pls_zmq_peer *peer)

@@ -151,7 +151,8 @@ PLS_MUST_USE pls_err pls_zmq_set_advertise(pls_zmq *zmq, const char *address);
  * Units:   `endpoint_out` as pls_zmq_endpoint(), lent until unlisten. */
 PLS_MUST_USE pls_err pls_zmq_listen(pls_zmq *zmq, const pls_zmq_key *key, const char *bind,
                                     const char **endpoint_out);
-/* Listen there no more; connections that came by it stay.
+/* Listen there no more. Connections that came by it end; who sends goes on by another endpoint, see
+ * pls_zmq_redirect().
  * Errors:  PLS_ENOENT. */
 PLS_MUST_USE pls_err pls_zmq_unlisten(pls_zmq *zmq, const char *endpoint);
 /* Connect with this key from now on. Errors:  PLS_EINVAL  the node has no key. */
@@ -163,6 +164,11 @@ PLS_MUST_USE pls_err pls_zmq_dial_with(pls_zmq *zmq, const pls_zmq_key *key);
  * Owns:    lends the peer until pls_zmq_forget() has been called as often as this. */
 PLS_MUST_USE pls_err pls_zmq_reach(pls_zmq *zmq, const char *address, size_t address_bytes,
                                    uint64_t generation, pls_zmq_peer **peer_out);
+
+/* The same node is reached at another address from now on; what waits for it goes there.
+ * Errors:  PLS_EINVAL  no numeric tcp address. PLS_EEXIST  another peer has it. */
+PLS_MUST_USE pls_err pls_zmq_redirect(pls_zmq *zmq, pls_zmq_peer *peer, const char *address,
+                                      size_t address_bytes);
 
 /* The node behind it is dead, or of no interest: its connections close, what waits is settled.
  * Owns:    takes one hold of `peer`. */

@@ -135,6 +135,9 @@ static void on_away(void *owner, const char *reason, const char *from, uint64_t 
     rig_node *node = owner;
     node->away_reports++;
     node->away_counts += count;
+    if (getenv("RIG_TELL") != NULL) {
+        printf("turned away: %s, from %s, %llu\n", reason, from, (unsigned long long)count);
+    }
     snprintf(node->away_reason, sizeof node->away_reason, "%s", reason);
 }
 
