@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -152,9 +153,23 @@ pls_zmq_config rig_config(const char *name, const pls_zmq_key *key)
                             .handshake_ms = 1000};
 }
 
+static void network_enter(const rig_node *node)
+{
+    if (node->network != 0) {
+        ck_assert_int_eq(setns(node->network, CLONE_NEWNET), 0);
+    }
+}
+
 void rig_open(rig_node *node, const pls_zmq_config *config)
 {
+    rig_open_in(node, config, 0);
+}
+
+void rig_open_in(rig_node *node, const pls_zmq_config *config, int network)
+{
     memset(node, 0, sizeof *node);
+    node->network = network;
+    network_enter(node);
     node->handlers = (pls_zmq_handlers){.control = on_control,
                                         .message = on_message,
                                         .reserve = on_reserve,
@@ -195,6 +210,7 @@ static void drive(rig_node *const nodes[], unsigned count, uint64_t until_ns)
         /* Only what the contract names wakes a transport, so that a lost wake-up shows. */
         now_ns = rig_now_ns();
         if ((fds[i].revents & POLLIN) != 0 || pls_zmq_deadline(nodes[i]->zmq) <= now_ns) {
+            network_enter(nodes[i]);
             pls_zmq_poll(nodes[i]->zmq, now_ns);
             ck_assert(pls_zmq_check(nodes[i]->zmq));
         }

@@ -18,6 +18,7 @@
 
 typedef struct rig_node {
     pls_zmq *zmq;
+    int network; /* namespace that its calls are made in; 0: that of the process */
     pls_zmq_handlers handlers;
     pls_zmq_config config;
     uint64_t packets; /* of the control lane */
@@ -52,6 +53,8 @@ uint64_t rig_now_ns(void);
 pls_zmq_config rig_config(const char *name, const pls_zmq_key *key);
 void rig_open(rig_node *node, const pls_zmq_config *config);
 void rig_open_named(rig_node *node, const char *name, const pls_zmq_key *key);
+/* In another network namespace. */
+void rig_open_in(rig_node *node, const pls_zmq_config *config, int network);
 void rig_close(rig_node *node);
 
 /* Drive `count` nodes until `*value` is at least `least`; false when `limit_ms` passes before. */
