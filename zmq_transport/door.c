@@ -42,7 +42,7 @@ struct pls_door {
 
 pls_err pls_door_create(uint32_t guests_max, pls_door **door_out)
 {
-    pls_door *door = calloc(1, sizeof *door + guests_max * sizeof *door->guests);
+    pls_door *door = calloc(1, sizeof *door + guests_max * sizeof(void *));
     if (door == NULL) {
         return PLS_ENOMEM;
     }

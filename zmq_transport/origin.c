@@ -64,7 +64,7 @@ static pls_err list_grow(pls_origins *origins)
         return PLS_OK;
     }
     uint32_t capacity = origins->capacity == 0 ? CAPACITY_FIRST : origins->capacity * 2;
-    pls_origin **list = realloc(origins->list, capacity * sizeof *list);
+    pls_origin **list = realloc(origins->list, capacity * sizeof(void *));
     if (list == NULL) {
         return PLS_ENOMEM;
     }

@@ -91,7 +91,7 @@ static pls_err list_grow(pls_peers *peers)
     }
     uint32_t capacity = peers->capacity == 0 ? CAPACITY_FIRST : peers->capacity * 2;
     pls_zmq_peer **list =
-        capacity > PEERS_MAX ? NULL : realloc(peers->list, capacity * sizeof *list);
+        capacity > PEERS_MAX ? NULL : realloc(peers->list, capacity * sizeof(void *));
     if (list == NULL) {
         return PLS_ENOMEM;
     }

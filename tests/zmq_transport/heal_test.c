@@ -14,7 +14,7 @@
 #define HEAL_MS_MAX 2000
 #define LIMIT_MS 20000
 
-static unsigned hole_ms = 2500;
+static unsigned hole_ms = 1500;
 static bool defaults;
 static char spaces[3][32];
 static rig_node a;
@@ -81,7 +81,7 @@ static void node_open(rig_node *node, const char *name, unsigned index, const pl
     snprintf(bind, sizeof bind, "tcp://10.77.%u.2:7100", index);
     pls_zmq_config config = {
         .cluster = "test", .name = name, .bind = bind, .key = key, .generation = 1};
-    config.silence_ms = defaults ? 0 : 1000;
+    config.silence_ms = defaults ? 0 : 700;
     rig_open_in(node, &config, space_open(index));
 }
 

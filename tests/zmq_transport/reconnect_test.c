@@ -8,12 +8,12 @@
 #include <string.h>
 
 #define LIMIT_MS 20000
-#define CUTS 40
-#define MESSAGES 3000
-#define MESSAGES_SECURE 1500
+#define CUTS 24
+#define MESSAGES 2000
+#define MESSAGES_SECURE 1000
 #define FLAT_SLACK_BYTES (2u << 20) /* what the heap may keep after the first rounds */
 
-static unsigned reconnects = 200;
+static unsigned reconnects = 120;
 static rig_node a;
 static rig_node b;
 static rig_node *const both[] = {&a, &b};

@@ -86,6 +86,21 @@ static void links_serve(const struct pollfd *fds)
     }
 }
 
+/* Zero cuts everything, another number is the port to pass on to. */
+static void obey(int control, uint16_t *port)
+{
+    uint16_t order = 0;
+    if (read(control, &order, sizeof order) != sizeof order) {
+        _exit(0);
+    }
+    *port = order != 0 ? order : *port;
+    for (unsigned i = 0; order == 0 && i < LINKS_MAX; i++) {
+        if (links[i].fds[0] >= 0) {
+            link_close(&links[i]);
+        }
+    }
+}
+
 static void serve(int listener, int control)
 {
     uint16_t port = 0;
@@ -100,16 +115,7 @@ static void serve(int listener, int control)
         }
         poll(fds, 2 + 2 * LINKS_MAX, -1);
         if (fds[1].revents != 0) {
-            uint16_t order = 0;
-            if (read(control, &order, sizeof order) != sizeof order) {
-                _exit(0);
-            }
-            port = order != 0 ? order : port;
-            for (unsigned i = 0; order == 0 && i < LINKS_MAX; i++) {
-                if (links[i].fds[0] >= 0) {
-                    link_close(&links[i]);
-                }
-            }
+            obey(control, &port);
             continue;
         }
         links_serve(fds);
