@@ -318,6 +318,30 @@ START_TEST(test_an_idle_connection_is_closed_and_comes_again)
 }
 END_TEST
 
+START_TEST(test_an_open_lane_costs_two_descriptors_at_each_end_and_gives_them_back)
+{
+    pair_open(NULL);
+    rig_run(both, 2, 20);
+    unsigned descriptors = rig_descriptors();
+    pls_zmq_peer *peer = rig_reach(&a, &b);
+    rig_sent(&a, peer, 0, 1, 10);
+    ck_assert(rig_until(both, 2, &a.settled, 1, LIMIT_MS));
+    unsigned open = rig_descriptors();
+    for (unsigned i = 0; i < 100 && open != descriptors + 4; i++) {
+        rig_run(both, 2, 10); /* ZeroMQ's thread closes a monitor when it gets to it */
+        open = rig_descriptors();
+    }
+    ck_assert_uint_eq(open, descriptors + 4);
+    pls_zmq_forget(a.zmq, peer);
+    for (unsigned i = 0; i < 100 && open != descriptors; i++) {
+        rig_run(both, 2, 10);
+        open = rig_descriptors();
+    }
+    ck_assert_uint_eq(open, descriptors);
+    pair_close();
+}
+END_TEST
+
 START_TEST(test_more_peers_than_the_limit_share_the_connections)
 {
     pls_zmq_config config = rig_config("a", NULL);
@@ -422,6 +446,7 @@ int main(void)
         test_a_generation_that_is_meant_is_the_only_one_served,
         test_a_process_that_takes_the_address_over_is_noticed,
         test_an_idle_connection_is_closed_and_comes_again,
+        test_an_open_lane_costs_two_descriptors_at_each_end_and_gives_them_back,
         test_more_peers_than_the_limit_share_the_connections,
         test_who_leaves_delivers_what_waits_and_takes_no_more,
         test_destroy_settles_everything_and_gives_memory_back,
