@@ -36,9 +36,12 @@ void stranger_open(stranger *s, const char *endpoint, const pls_zmq_key *key,
                    const char *routing_id)
 {
     int zero = 0;
+    int never = -1;
     s->context = zmq_ctx_new();
     s->socket = zmq_socket(s->context, ZMQ_DEALER);
     ck_assert_int_eq(zmq_setsockopt(s->socket, ZMQ_LINGER, &zero, sizeof zero), 0);
+    /* Who is shown out stays out. */
+    ck_assert_int_eq(zmq_setsockopt(s->socket, ZMQ_RECONNECT_IVL, &never, sizeof never), 0);
     if (routing_id != NULL) {
         ck_assert_int_eq(zmq_setsockopt(s->socket, ZMQ_ROUTING_ID, routing_id, strlen(routing_id)),
                          0);
