@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,29 @@ def node(name: str, workers: int | None, memory: int | None) -> None:
         become_node(SystemConfig(name=name, workers=workers, memory_bytes=memory))
     except (PulsingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+def keygen(file: str) -> None:
+    """Write a new cluster key into FILE, which only you may read.
+
+    The key is 32 random bytes as 64 hexadecimal digits. Every node of a cluster gets the same one;
+    who has it is a member. A FILE that exists is never overwritten.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as target:
+            os.fchmod(target.fileno(), 0o600)
+            target.write(secrets.token_hex(32) + "\n")
+            target.flush()
+            os.fsync(target.fileno())
+    except FileExistsError:
+        raise click.ClickException(
+            f"{file} exists; nodes may be using it, so it stays as it is. Choose another file."
+        ) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot write {file}: {error.strerror}") from None
 
 
 @main.command()
