@@ -13,6 +13,8 @@
 
 #define LIMIT_MS 10000
 #define CROWD 400
+#define CROWD_MAX 256
+#define CROWD_PATIENCE_MS 800
 #define STRANGER_DESCRIPTORS 12 /* that one of libzmq's contexts has */
 
 static rig_node a;
@@ -28,11 +30,16 @@ static const pls_zmq_counters *counted(void)
     return pls_zmq_counted(b.zmq);
 }
 
-static void b_open(const pls_zmq_key *key)
+static void b_open_patient(const pls_zmq_key *key, unsigned handshake_ms)
 {
     pls_zmq_config config = rig_config("b", key);
-    config.handshake_ms = 300;
+    config.handshake_ms = handshake_ms;
     rig_open(&b, &config);
+}
+
+static void b_open(const pls_zmq_key *key)
+{
+    b_open_patient(key, 300);
 }
 
 /* A peer with the right key is served; then its connections are closed again. */
@@ -349,7 +356,8 @@ END_TEST
 START_TEST(test_a_crowd_of_half_open_connections_is_bounded_and_goes)
 {
     static int fds[CROWD];
-    b_open(NULL);
+    b_open_patient(NULL, CROWD_PATIENCE_MS);
+    uint64_t begin_ns = rig_now_ns();
     unsigned descriptors = rig_descriptors();
     for (unsigned i = 0; i < CROWD; i++) {
         fds[i] = stranger_connect(pls_zmq_endpoint(b.zmq));
@@ -358,9 +366,12 @@ START_TEST(test_a_crowd_of_half_open_connections_is_bounded_and_goes)
         }
     }
     ck_assert(rig_until(alone, 1, &counted()->accepted, CROWD, LIMIT_MS));
+    bool at_once = rig_now_ns() - begin_ns < CROWD_PATIENCE_MS * UINT64_C(1000000);
     good_peer_is_served(NULL);
     nothing_is_left(descriptors + CROWD);
-    ck_assert_uint_ge(counted()->away_busy, CROWD - 256);
+    /* On a machine so slow that the first ones had to go before the last came, they were no crowd.
+     */
+    ck_assert(!at_once || counted()->away_busy >= CROWD - CROWD_MAX);
     ck_assert_uint_ge(counted()->away_busy + counted()->away_garbled + counted()->away_silent,
                       CROWD);
     /* A line for each reason, not for each connection. */
