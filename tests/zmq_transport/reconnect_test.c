@@ -101,7 +101,7 @@ START_TEST(test_a_receiver_that_held_messages_back_gets_them_once_after_a_cut)
     for (unsigned i = 1; i <= 20; i++) {
         rig_sent(&a, peer, i % 2, (i + 1) / 2, i % 5 == 0 ? 300000 : 30);
     }
-    rig_run(both, 2, 100);
+    ck_assert(rig_until(both, 2, &b.turned_down, 1, LIMIT_MS));
     relay_cut(&r);
     ck_assert(rig_until(both, 2, &a.news[PLS_ZMQ_DISCONNECTED], 1, LIMIT_MS));
     ck_assert(rig_until(both, 2, &a.news[PLS_ZMQ_UP], 2, LIMIT_MS));
@@ -127,7 +127,7 @@ START_TEST(test_who_forgot_the_sender_makes_the_sent_unknown_and_the_rest_go_on)
     pls_zmq_peer *peer = reach(r.address);
     b.take_nothing = true;
     rig_sent(&a, peer, 0, 1, 30);
-    rig_run(both, 2, 100);
+    ck_assert(rig_until(both, 2, &b.turned_down, 1, LIMIT_MS));
     /* Another process at the same address, as the relay makes it seem. */
     rig_close(&b);
     rig_open_named(&b, "b", NULL);
@@ -209,7 +209,7 @@ END_TEST
 START_TEST(test_nothing_is_left_when_transports_are_destroyed)
 {
     unsigned descriptors = rig_descriptors();
-    unsigned threads = rig_threads();
+    unsigned threads = 0;
     for (unsigned i = 0; i < 5; i++) {
         rig_open_named(&a, "a", NULL);
         rig_open_named(&b, "b", NULL);
@@ -219,13 +219,17 @@ START_TEST(test_nothing_is_left_when_transports_are_destroyed)
         ck_assert(rig_until(both, 2, &a.packets, 1, LIMIT_MS));
         rig_close(&a);
         rig_close(&b);
+        if (i == 0) {
+            threads = rig_threads(); /* a sanitizer may have one of its own by now */
+        }
     }
     ck_assert_uint_eq(rig_descriptors(), descriptors);
     /* A thread that was joined may be listed for a moment longer. */
-    for (unsigned i = 0; i < 100 && rig_threads() != threads; i++) {
+    for (unsigned i = 0; i < 100 && rig_threads() > threads; i++) {
         usleep(10000);
     }
-    ck_assert_uint_eq(rig_threads(), threads);
+    ck_assert_uint_le(rig_threads(), threads);
+    ck_assert_uint_le(threads, 3);
 }
 END_TEST
 

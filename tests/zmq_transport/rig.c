@@ -78,6 +78,7 @@ static pls_err on_message(void *owner, const pls_zmq_identity *from, const pls_z
     uint64_t serial = 0;
     memcpy(node->sender, from->node_id, sizeof node->sender);
     if (node->take_nothing) {
+        node->turned_down++;
         return PLS_EFULL;
     }
     ck_assert_uint_eq(arrival->head_bytes, sizeof serial);

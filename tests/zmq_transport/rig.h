@@ -31,6 +31,7 @@ typedef struct rig_node {
     uint64_t disorder;          /* messages that did not follow the one before */
     uint64_t damaged;           /* bodies that were not what their serial says */
     uint64_t abandoned;
+    uint64_t turned_down; /* times that `message` answered PLS_EFULL */
     uint64_t fates[4];
     uint64_t settled;
     uint64_t rooms;

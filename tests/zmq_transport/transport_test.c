@@ -237,6 +237,7 @@ START_TEST(test_what_was_sent_to_a_dead_process_is_settled_as_unknown)
     b.take_nothing = true;
     rig_sent(&a, peer, 0, 2, 10);
     rig_sent(&a, peer, 1, 1, MIB);
+    ck_assert(rig_until(both, 2, &b.turned_down, 1, LIMIT_MS));
     rig_run(both, 2, 50);
     rig_close(&b);
     rig_node *const alone[] = {&a};
