@@ -102,7 +102,8 @@ static double verdict(const workload *w, uint64_t *rounds_ns, uint64_t total_ns)
 {
     if (w->bytes == SMALL_BYTES) {
         qsort(rounds_ns, w->rounds, sizeof *rounds_ns, by_value);
-        return (double)rounds_ns[w->rounds / 2] / 1000;
+        unsigned middle = w->rounds / 2;
+        return (double)rounds_ns[middle] / 1000;
     }
     return (double)w->bytes * w->rounds / 1e6 / ((double)total_ns / 1e9);
 }

@@ -15,14 +15,20 @@ pls_err pls_letter_create(pls_tray *tray, const pls_zmq_message *message, pls_le
     if (letter == NULL) {
         return PLS_ENOMEM;
     }
-    *letter = (pls_letter){.tray = tray,
-                           .settled = message->settled,
-                           .context = message->context,
-                           .body = message->body,
-                           .body_bytes = message->body_bytes,
-                           .head_bytes = message->head_bytes,
-                           .fate = PLS_ZMQ_UNSENT};
-    atomic_init(&letter->holds, 1);
+    /* Not by one assignment: `holds` is only ever touched atomically, since another thread's first
+     * touch of the letter is of it. */
+    letter->next = NULL;
+    letter->tray = tray;
+    letter->settled = message->settled;
+    letter->context = message->context;
+    letter->body = message->body;
+    letter->body_bytes = message->body_bytes;
+    letter->sent_bytes = 0;
+    letter->sequence = 0;
+    letter->fate = PLS_ZMQ_UNSENT;
+    letter->head_bytes = message->head_bytes;
+    letter->begun = false;
+    atomic_store_explicit(&letter->holds, 1, memory_order_relaxed);
     if (message->head_bytes > 0) {
         memcpy(letter->bytes, message->head, message->head_bytes);
     }
@@ -36,7 +42,9 @@ pls_err pls_letter_create(pls_tray *tray, const pls_zmq_message *message, pls_le
 
 void pls_letter_hold(pls_letter *letter)
 {
-    unsigned before = atomic_fetch_add_explicit(&letter->holds, 1, memory_order_relaxed);
+    /* Release: pairs with the acquire in pls_letter_release() by the thread that gets this hold; so
+     * nothing rests on how ZeroMQ hands a message over. */
+    unsigned before = atomic_fetch_add_explicit(&letter->holds, 1, memory_order_release);
     pls_assert(before > 0);
 }
 
