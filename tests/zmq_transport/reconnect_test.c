@@ -128,7 +128,11 @@ START_TEST(test_who_forgot_the_sender_makes_the_sent_unknown_and_the_rest_go_on)
     b.take_nothing = true;
     rig_sent(&a, peer, 0, 1, 30);
     ck_assert(rig_until(both, 2, &b.turned_down, 1, LIMIT_MS));
-    /* Another process at the same address, as the relay makes it seem. */
+    /* Another process at the same address, as the relay makes it seem. The next message must not
+     * leave on the old connection. */
+    rig_node *const alone[] = {&a};
+    relay_cut(&r);
+    ck_assert(rig_until(alone, 1, &a.news[PLS_ZMQ_DISCONNECTED], 1, LIMIT_MS));
     rig_close(&b);
     rig_open_named(&b, "b", NULL);
     b.jump = 1;
