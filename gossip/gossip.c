@@ -138,6 +138,22 @@ static void stall(pls_gossip *gossip, uint64_t by_ns)
     pls_probes_shift(&gossip->probes, by_ns);
 }
 
+/* What passes between a deadline and the advance that it waits for is a stall, also when inputs
+ * come in between: whoever works off a long line of packets has not read the answers at its end. */
+static void watch_lateness(pls_gossip *gossip, uint64_t now_ns)
+{
+    bool watched = gossip->config.idle_rule && !pls_mutant(PLS_MUTANT_NO_STALL);
+    if (!watched || now_ns <= gossip->deadline_ns) {
+        return;
+    }
+    uint64_t from_ns = gossip->deadline_ns > gossip->now_ns ? gossip->deadline_ns : gossip->now_ns;
+    gossip->late_ns += now_ns - from_ns;
+    if (gossip->late_ns > gossip->config.probe_timeout_ns / 2) {
+        stall(gossip, gossip->late_ns);
+        gossip->late_ns = 0;
+    }
+}
+
 void pls_gossip_input_begin(pls_gossip *gossip, uint64_t now_ns)
 {
     pls_outbox_recycle(gossip);
@@ -148,12 +164,7 @@ void pls_gossip_input_begin(pls_gossip *gossip, uint64_t now_ns)
         gossip->counters.clock_backwards++;
         return;
     }
-    uint64_t due_ns = gossip->deadline_ns > gossip->now_ns ? gossip->deadline_ns : gossip->now_ns;
-    bool watched = gossip->config.idle_rule && !pls_mutant(PLS_MUTANT_NO_STALL);
-    if (watched && gossip->deadline_ns != UINT64_MAX && now_ns > due_ns &&
-        now_ns - due_ns > gossip->config.probe_timeout_ns / 2) {
-        stall(gossip, now_ns - due_ns);
-    }
+    watch_lateness(gossip, now_ns);
     gossip->now_ns = now_ns;
 }
 
@@ -209,6 +220,7 @@ static void gossip_round(pls_gossip *gossip, uint32_t fanout)
 pls_err pls_gossip_advance(pls_gossip *gossip, uint64_t now_ns)
 {
     pls_gossip_input_begin(gossip, now_ns);
+    gossip->late_ns = 0;
     if (!gossip->joined) {
         return pls_gossip_input_end(gossip, PLS_OK);
     }

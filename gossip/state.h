@@ -28,6 +28,7 @@ struct pls_gossip {
     pls_rng rng;
     uint64_t now_ns;
     uint64_t deadline_ns;
+    uint64_t late_ns;      /* that what is due has waited, as far as no stall was made of it */
     uint64_t gossip_ns;    /* when the queue is told to others next; UINT64_MAX when empty */
     uint64_t gossip_phase; /* of the gossip interval's grid */
     bool joined;

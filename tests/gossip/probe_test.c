@@ -433,6 +433,50 @@ START_TEST(test_stall_of_my_own_accuses_nobody)
 }
 END_TEST
 
+/* A node that is so slow that a line of packets holds its timers up: each packet comes sooner after
+ * the last than a stall is long. */
+static void hold_up(rig *r, uint32_t packet_count)
+{
+    pls_message nack = {.kind = PLS_WIRE_NACK, .sequence = 1};
+    for (uint32_t i = 0; i < packet_count; i++) {
+        r->now_ns += 200 * RIG_MS;
+        rig_say(r, 2, 0, &nack);
+    }
+    ck_assert_int_eq(pls_gossip_advance(r->nodes[0], r->now_ns), PLS_OK);
+}
+
+START_TEST(test_stall_behind_a_line_of_packets_accuses_nobody)
+{
+    rig *r = rig_create();
+    rig_warm(r, 4);
+    rig_run(r, 3 * RIG_SECOND);
+    pls_message m = suspect(r, 1, 100);
+    rig_say(r, 2, 0, &m);
+    ck_assert_int_eq(pls_gossip_disconnected(r->nodes[0], r->members[2], r->now_ns), PLS_OK);
+    hold_up(r, 300);
+    rig_drain(r, 0);
+    ck_assert_uint_gt(rig_counters(r, 0).stalls, 100);
+    ck_assert_int_eq(rig_state(r, 0, 1), PLS_MEMBER_SUSPECT);
+    ck_assert_int_eq(rig_state(r, 0, 2), PLS_MEMBER_ALIVE);
+    ck_assert_uint_eq(rig_events_all(r, PLS_EVENT_DEAD), 0);
+    rig_destroy(r);
+}
+END_TEST
+
+START_TEST(test_short_waits_are_no_stall)
+{
+    rig *r = rig_create();
+    rig_warm(r, 4);
+    rig_run(r, 3 * RIG_SECOND);
+    for (uint32_t i = 0; i < 50; i++) {
+        hold_up(r, 1);
+        rig_drain(r, 0);
+    }
+    ck_assert_uint_eq(rig_counters(r, 0).stalls, 0);
+    rig_destroy(r);
+}
+END_TEST
+
 START_TEST(test_without_the_idle_rule_a_stall_expires_suspicions)
 {
     rig *r = rig_create();
@@ -524,6 +568,8 @@ int main(void)
     tcase_add_test(tc, test_hint_refused_ends_in_death_after_one_interval);
     tcase_add_test(tc, test_hint_refused_is_refuted_by_one_that_lives);
     tcase_add_test(tc, test_stall_of_my_own_accuses_nobody);
+    tcase_add_test(tc, test_stall_behind_a_line_of_packets_accuses_nobody);
+    tcase_add_test(tc, test_short_waits_are_no_stall);
     tcase_add_test(tc, test_without_the_idle_rule_a_stall_expires_suspicions);
     tcase_add_test(tc, test_clock_that_falls_back_counts_as_the_later_time);
     tcase_add_test(tc, test_isolated_node_learns_it_and_regains_the_many);
