@@ -256,6 +256,42 @@ START_TEST(test_cut_delta_carries_what_it_reaches)
 }
 END_TEST
 
+/* What node 0 would gossip of a range of node 1's log; false when it writes no message. */
+static bool range_of(rig *r, uint64_t from, uint64_t *to, pls_message *message)
+{
+    static uint8_t bytes[PLS_PACKET_BYTES_MIN];
+    pls_packet packet;
+    pls_writer w = pls_writer_into(bytes, sizeof bytes);
+    pls_packet_head_write(&w, 1, 2);
+    ck_assert(pls_delta_write(r->nodes[0], &w, r->members[1], from, to));
+    ck_assert_int_eq(pls_packet_open(bytes, pls_writer_len(&w), &packet), PLS_OK);
+    return pls_packet_next(&packet, message) == PLS_OK;
+}
+
+START_TEST(test_range_of_a_copy_begun_anew_claims_no_more_than_it_holds)
+{
+    rig *r = rig_create();
+    pls_message message;
+    rig_warm(r, 3);
+    pls_name_item old[] = {entry_of("a", 1, 1, 0), entry_of("b", 2, 2, 0)};
+    tell(r, 0, 0, 3, old, 2);
+    ck_assert_uint_eq(version(r, 0, 1), 3);
+    /* The range (0, 3] waits to be gossiped when a later floor makes the copy begin anew. */
+    pls_name_item first = entry_of("kept", 1, 1, 0);
+    tell(r, 6, 0, 2, &first, 1);
+    ck_assert_uint_eq(version(r, 0, 1), 2);
+    uint64_t to = 3;
+    ck_assert(range_of(r, 0, &to, &message));
+    ck_assert_uint_eq(message.from, 0);
+    ck_assert_uint_eq(message.to, 2);
+    ck_assert_uint_eq(to, 3);
+    /* Of what it does not hold at all it says nothing, and is done with it. */
+    ck_assert(!range_of(r, 2, &to, &message));
+    ck_assert_uint_eq(to, 3);
+    rig_destroy(r);
+}
+END_TEST
+
 START_TEST(test_holes_are_filled_by_digest_and_suffix)
 {
     rig *r = rig_create();
@@ -498,6 +534,7 @@ int main(void)
     tcase_add_test(tc, test_delta_whose_entries_do_not_rise_is_cut_there);
     tcase_add_test(tc, test_delta_about_me_or_a_stranger_changes_nothing);
     tcase_add_test(tc, test_cut_delta_carries_what_it_reaches);
+    tcase_add_test(tc, test_range_of_a_copy_begun_anew_claims_no_more_than_it_holds);
     tcase_add_test(tc, test_holes_are_filled_by_digest_and_suffix);
     tcase_add_test(tc, test_suffix_of_many_packets_goes_on_by_itself);
     tcase_add_test(tc, test_tombstones_go_with_their_floor_everywhere);

@@ -83,11 +83,17 @@ uint32_t pls_sim_world_owner(const pls_sim_world *world, const pls_identity *ide
     return node < world->node_count ? node : PLS_SIM_NOBODY;
 }
 
+/* Whether a node comes to no deadline at all. */
+static bool stands_still(const pls_sim_world *world, uint32_t node)
+{
+    const pls_sim_node *n = &world->nodes[node];
+    return n->pause_count > 0 && (n->stuck || world->setup.stall == PLS_SIM_STALL_WHOLE);
+}
+
 void pls_sim_drive_arm(pls_sim_world *world, uint32_t node)
 {
     pls_sim_node *n = &world->nodes[node];
-    bool stands = n->pause_count > 0 && (n->stuck || !world->setup.stalls_in_send);
-    if (n->gossip == NULL || stands || n->clock_stopped_ns > 0 ||
+    if (n->gossip == NULL || stands_still(world, node) || n->clock_stopped_ns > 0 ||
         n->busy_until_ns > world->now_ns) {
         return;
     }
@@ -413,16 +419,16 @@ static void wake(pls_sim_world *world, uint32_t node, uint64_t at_ns)
         return;
     }
     n->wake_ns = PLS_SIM_NEVER;
-    bool last_turn = n->pause_count > 0 && !n->stuck && world->setup.stalls_in_send;
-    if ((!node_is_free(world, node) && !last_turn) || n->clock_stopped_ns > 0) {
+    bool unheard = n->pause_count > 0 && !stands_still(world, node);
+    if ((!node_is_free(world, node) && !unheard) || n->clock_stopped_ns > 0) {
         return;
     }
     if (pls_gossip_deadline(n->gossip) > pls_sim_world_clock(world, node)) {
         pls_sim_drive_arm(world, node);
         return;
     }
-    if (last_turn) {
-        n->stuck = true;
+    if (unheard) {
+        n->stuck = world->setup.stall == PLS_SIM_STALL_IN_SEND;
         advance(world, node);
         return;
     }

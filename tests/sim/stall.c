@@ -14,7 +14,7 @@ static void pause_run(pls_sim_report *report, uint64_t time_ns, bool in_send)
 {
     pls_sim_stage stage;
     pls_sim_setup setup = pls_sim_setup_of(report->seed + time_ns, STALL_NODES);
-    setup.stalls_in_send = in_send;
+    setup.stall = in_send ? PLS_SIM_STALL_IN_SEND : PLS_SIM_STALL_WHOLE;
     pls_sim_stage_open(&stage, &setup, true);
     pls_sim_stage_run(&stage, 5 * PLS_SIM_S);
     stage.world->nodes[3].odd = true;

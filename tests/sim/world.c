@@ -305,7 +305,7 @@ void pls_sim_world_resume(pls_sim_world *world, uint32_t node)
         return;
     }
     n->stuck = false;
-    n->turn_count = world->setup.stalls_in_send ? 0 : n->input_count;
+    n->turn_count = world->setup.stall == PLS_SIM_STALL_IN_SEND ? 0 : n->input_count;
     pls_sim_drive_send_held(world, node);
     pls_sim_drive_catch_up(world, node);
 }

@@ -60,12 +60,19 @@ typedef struct pls_sim_traffic {
     uint64_t bytes_forged;
 } pls_sim_traffic;
 
+/* What stands still in a paused node. */
+typedef enum pls_sim_stall {
+    PLS_SIM_STALL_WHOLE = 0, /* everything */
+    PLS_SIM_STALL_IN_SEND,   /* everything, from the sends of its next deadline on */
+    PLS_SIM_STALL_NETWORK    /* its packets, both ways; its timers run */
+} pls_sim_stall;
+
 typedef struct pls_sim_setup {
     uint64_t seed;
     uint32_t node_count;
     uint32_t seed_count;   /* the first so many nodes are everybody's seeds */
     bool acquainted_seeds; /* nodes that know all others from the start have seeds too */
-    bool stalls_in_send;   /* whoever stands still does so in the middle of sending; see pause */
+    pls_sim_stall stall;   /* what a pause is */
     bool hints;            /* broken and refused connections are told, up to 256 nodes */
     pls_gossip_config gossip;
 } pls_sim_setup;
@@ -139,12 +146,13 @@ void pls_sim_world_move(pls_sim_world *world, uint32_t node);
 /* Lets a running node say that it leaves; it goes on until it is stopped. */
 void pls_sim_world_leave(pls_sim_world *world, uint32_t node);
 
-/* From now on a node stands still: its input waits in its queue. Pauses add up. With
- * `stalls_in_send` it first comes to its next deadline, and what it sends then waits too. */
+/* From now on a node stands still: its input waits in its queue. Pauses add up. If it stalls in a
+ * send it first comes to its next deadline, and what it sends then waits too; if its network
+ * stalls it comes to all its deadlines. */
 void pls_sim_world_pause(pls_sim_world *world, uint32_t node);
 
-/* Ends one pause. The node first reads its queue, then does what its clock says is due; with
- * `stalls_in_send` it first sends what had waited, does what is due, and then reads. */
+/* Ends one pause. The node first sends what had waited, reads its queue, and does what its clock
+ * says is due; one that stalled in a send does what is due before it reads. */
 void pls_sim_world_resume(pls_sim_world *world, uint32_t node);
 
 /* Every input of the node takes this long to handle on average; 0 ends it. */
