@@ -128,6 +128,14 @@ def _false_deaths():
                     "from 1 node on [P]",
                 )
             )
+    rows.append(
+        (
+            "False deaths, 1 of 100 slow, the sum of 64 seeds",
+            "overload.slow.64_seeds.false_deaths",
+            (AT_MOST, 0),
+            "",
+        )
+    )
     for percent, limit, anchor in (
         (0, 19, "14.5 [M] model"),
         (10, 25, "21-22 [M]"),
@@ -182,6 +190,26 @@ def _grids():
         rows.append(
             ("  first detection, p99, % of plain", f"grid.{name}.first_p99_share", None, "")
         )
+    for name, text in (("network_4_6", "4, 6"), ("network_5_6", "5, 6")):
+        bound = name.endswith("_4_6")
+        rows.append(
+            (
+                f"The grid with stalled networks, {text}: FP, % of plain SWIM",
+                f"grid.{name}.fp_share",
+                (AT_MOST, 3.18) if bound else None,
+                "3.18 / 4.83 [P] VII",
+            )
+        )
+        rows.append(
+            (
+                "  FP-, % of plain SWIM",
+                f"grid.{name}.fp_healthy_share",
+                (AT_MOST, 4.83) if bound else None,
+                "",
+            )
+        )
+    rows.append(("  FP of plain SWIM there", "grid.network_swim.fp", None, ""))
+    rows.append(("  FP- of plain SWIM there", "grid.network_swim.fp_healthy", None, ""))
     rows.append(("Plain SWIM on the grid: FP", "grid.swim.fp", None, "339,002 in 10 runs [P] IV"))
     rows.append(("  FP-", "grid.swim.fp_healthy", None, "1,326 in 10 runs [P] IV"))
     return rows
@@ -247,6 +275,23 @@ def _together():
         rows.append(
             ("  at another address (s)", f"restart_moved.after_{after}_s", (AT_MOST, 2), "")
         )
+    for name, what, limit in (("leaves", "leave", 5), ("crashes", "leave or crash", 20)):
+        rows.append(
+            (
+                f"1 % of 500 {what} each second, 10 min: all agree after it (s)",
+                f"churn.{name}.500.agreed",
+                (AT_MOST, limit),
+                "" if limit == 5 else "a detection at N=500",
+            )
+        )
+        rows.append(
+            (
+                "  all that run hold each other alive (s)",
+                f"churn.{name}.500.acquainted",
+                (AT_MOST, 5),
+                "",
+            )
+        )
     for nodes in (128, 1000):
         rows.append(
             (
@@ -279,6 +324,7 @@ def _names_and_speed():
             None,
             "a lookup is two of them",
         ),
+        ("  a lookup in such reads", "names_million.1000000.lookup_in_reads", None, ""),
         (
             "  the event that hides a dead owner's names (us)",
             "names_million.1000000.death",

@@ -82,6 +82,22 @@ static void overload_compare(pls_sim_report *report, uint32_t odd_count, bool st
     }
 }
 
+/* One slow node on many seeds: its own table is what suffers first. */
+static void overload_seeds(pls_sim_report *report, uint32_t seed_count, uint64_t time_ns)
+{
+    overload_harm sum = {0, 0};
+    for (uint32_t i = 1; i <= seed_count; i++) {
+        pls_sim_setup setup = pls_sim_setup_of(report->seed + i, OVERLOAD_NODES);
+        overload_harm harm = overload_run(report, &setup, 1, false, time_ns);
+        sum.all += harm.all;
+        sum.healthy += harm.healthy;
+    }
+    pls_sim_report_value(report, "", (double)sum.all, "overload.slow.%u_seeds.false_deaths",
+                         seed_count);
+    pls_sim_report_expect(report, sum.all == 0, "one slow node on %u seeds: no false death",
+                          seed_count);
+}
+
 void pls_sim_scenario_overload(pls_sim_report *report)
 {
     static const uint32_t counts[] = {1, 4, 16, 32};
@@ -90,4 +106,5 @@ void pls_sim_scenario_overload(pls_sim_report *report)
         overload_compare(report, counts[i], true, time_ns);
         overload_compare(report, counts[i], false, time_ns);
     }
+    overload_seeds(report, report->whole ? 64 : 16, 120 * PLS_SIM_S);
 }
