@@ -6,6 +6,7 @@
 #include "gossip/pack.h"
 #include "tests/gossip/rig.h"
 
+#include <msgpack.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,54 @@ START_TEST(test_every_kind_comes_back_as_it_went)
     ck_assert_uint_eq(pls_writer_len(&v), pls_writer_len(&w));
     ck_assert_mem_eq(bytes, again, pls_writer_len(&w));
     ck_assert_int_eq(pls_packet_next(&packet, &out), PLS_EEMPTY);
+}
+END_TEST
+
+/* Give bytes to msgpack-c, which must read them as whole objects to the last byte and write the
+ * same bytes again; the objects' number. `bin_out` becomes the last bin among them. */
+static uint32_t objects_of(const uint8_t *bytes, size_t len, msgpack_object_bin *bin_out)
+{
+    size_t at = 0;
+    uint32_t count = 0;
+    msgpack_sbuffer again;
+    msgpack_packer packer;
+    msgpack_unpacked object;
+    msgpack_sbuffer_init(&again);
+    msgpack_packer_init(&packer, &again, msgpack_sbuffer_write);
+    msgpack_unpacked_init(&object);
+    while (at < len) {
+        msgpack_unpack_return got = msgpack_unpack_next(&object, (const char *)bytes, len, &at);
+        ck_assert_int_eq(got, MSGPACK_UNPACK_SUCCESS);
+        ck_assert_int_eq(msgpack_pack_object(&packer, object.data), 0);
+        if (object.data.type == MSGPACK_OBJECT_BIN) {
+            *bin_out = object.data.via.bin;
+        }
+        count++;
+    }
+    ck_assert_uint_eq(again.size, len);
+    ck_assert_mem_eq(again.data, bytes, len);
+    msgpack_unpacked_destroy(&object);
+    msgpack_sbuffer_destroy(&again);
+    return count;
+}
+
+START_TEST(test_msgpack_c_reads_every_kind)
+{
+    uint8_t bytes[PLS_PACKET_BYTES_MIN];
+    uint8_t body[256] = {0};
+    uint8_t buckets[2] = {0x81, 0x10};
+    pls_message in = full_message((uint32_t)_i, buckets, body);
+    in.body_bytes = body_for((uint32_t)_i, body);
+    pls_writer w = pls_writer_into(bytes, sizeof bytes);
+    pls_packet_head_write(&w, 12345, 678);
+    pls_message_write(&w, &in);
+    ck_assert(!w.bad);
+    msgpack_object_bin message = {0, NULL};
+    ck_assert_uint_eq(objects_of(bytes, pls_writer_len(&w), &message), 5);
+    ck_assert_uint_gt(message.size, 1);
+    ck_assert_uint_eq((uint8_t)message.ptr[0], (uint32_t)_i);
+    msgpack_object_bin field = {0, NULL};
+    ck_assert_uint_gt(objects_of((const uint8_t *)message.ptr + 1, message.size - 1, &field), 0);
 }
 END_TEST
 
@@ -423,6 +472,7 @@ int main(void)
     Suite *suite = suite_create("gossip.packet");
     TCase *tc = tcase_create("packet");
     suite_add_tcase(suite, tc);
+    tcase_add_loop_test(tc, test_msgpack_c_reads_every_kind, 0, PLS_WIRE_KIND_COUNT);
     tcase_add_loop_test(tc, test_every_kind_comes_back_as_it_went, 0, PLS_WIRE_KIND_COUNT);
     tcase_add_test(tc, test_numbers_take_their_shortest_form);
     tcase_add_test(tc, test_strings_and_bins_of_every_length_come_back);
