@@ -4,6 +4,7 @@
  * of one sender start in order; no more than `concurrency_max` are being handled; for restartable
  * actors the start is recorded before the handler runs; every request is answered or counted. */
 #include "node/runtime_parts.h"
+#include "node/watch_hot.h"
 
 #include "base/assert.h"
 #include "base/mutant.h"

@@ -3,6 +3,7 @@
  * private memory for what does not fit into the ring. Invariant: while a link's queue is not empty,
  * nothing newer enters its ring, so order per process is kept. */
 #include "node/runtime_parts.h"
+#include "node/watch_hot.h"
 
 #include "base/assert.h"
 

@@ -2,6 +2,7 @@
 /* One attachment from beginning to end: greeting, inbox, arena, the poll that takes in everything
  * that has come, and the end. Everything else of the runtime hangs off the struct made here. */
 #include "node/runtime_parts.h"
+#include "node/watch_hot.h"
 
 #include "base/assert.h"
 #include "node/memory_file.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fills the obs memory of this process as the runtime goes along. Nothing here decides anything:
- * a table that is full, or memory that cannot be had, leaves the messages as they are. The clock is
- * read once for each end of a handling and once for each message that leaves or is answered, since
- * reading it is the dearest part. */
+ * a table that is full, or memory that cannot be had, leaves the messages as they are. Reading the
+ * clock is the dearest part: at the level of counters it is read for a message that leaves, whose
+ * stamp needs it, and else for one start in several. */
 #include "node/watch.h"
 
 #include "node/runtime_parts.h"
-#include "shm/obs_hot.h"
+#include "node/watch_hot.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +42,7 @@ void pls_watch_open(pulsing *p, bool worker)
     p->clock = watch->obs->clock;
     watch->ticks_per_ns = (double)pls_clock_ticks(&p->clock, 1000000000) / 1e9;
     watch->slow_ticks = pls_clock_ticks(&p->clock, PLS_SLOW_NS);
+    watch->quick_ticks = pls_clock_ticks(&p->clock, PLS_WATCH_QUICK_NS);
     watch->anchored_tick = p->clock.anchor_tick;
     /* The first writer of a memory always gets its records. */
     (void)!pls_obs_writer_open(watch->obs, true, &watch->writer);
@@ -78,9 +79,27 @@ static uint64_t deadline_tick(const pulsing *p, int64_t deadline_ns)
     return p->clock.anchor_tick + (uint64_t)(int64_t)(ns * p->watch.ticks_per_ns);
 }
 
-static uint64_t ns_of(const pulsing *p, uint64_t ticks)
+/* Whether two texts of the same length are equal; names are short, and a call to memcmp() costs
+ * more than they do. */
+static inline bool text_equal(const char *a, const char *b, uint32_t bytes)
 {
-    return (uint64_t)(((__uint128_t)ticks * p->clock.mult) >> p->clock.shift);
+    if (bytes > 16 || bytes < 4) {
+        return memcmp(a, b, bytes) == 0;
+    }
+    uint64_t words[4];
+    if (bytes >= 8) {
+        memcpy(&words[0], a, 8);
+        memcpy(&words[1], b, 8);
+        memcpy(&words[2], a + bytes - 8, 8);
+        memcpy(&words[3], b + bytes - 8, 8);
+    } else {
+        memset(words, 0, sizeof words);
+        memcpy(&words[0], a, 4);
+        memcpy(&words[1], b, 4);
+        memcpy(&words[2], a + bytes - 4, 4);
+        memcpy(&words[3], b + bytes - 4, 4);
+    }
+    return ((words[0] ^ words[1]) | (words[2] ^ words[3])) == 0;
 }
 
 /* The record of a method; messages without one are counted under the name of what handles them. */
@@ -96,7 +115,7 @@ static uint32_t method_find(pulsing *p, uint32_t class_name, const char *text, u
                     (uint8_t)text[bytes - 1] * 17u;
     pls_watch_name *name = &watch->names[hash % PLS_WATCH_NAMES];
     if (name->bytes == bytes && name->class_name == class_name &&
-        memcmp(name->text, text, bytes) == 0) {
+        text_equal(name->text, text, bytes)) {
         return name->index;
     }
     uint32_t index =
@@ -108,18 +127,9 @@ static uint32_t method_find(pulsing *p, uint32_t class_name, const char *text, u
     return index;
 }
 
-void pls_watch_sent(pulsing *p, const pls_watch_departure *departure)
+void pls_watch_sent_tell(pulsing *p, const pls_watch_departure *departure)
 {
     pls_watch *watch = &p->watch;
-    if (watch->obs == NULL) {
-        return;
-    }
-    watch->last_tick = departure->tick;
-    if (watch->wait != 0) {
-        pls_obs_word_set(&watch->obs->waits[(uint32_t)watch->wait].start_tick, departure->tick);
-        watch->wait = 0;
-    }
-    pls_obs_sent(watch->obs, departure->slot, departure->bytes, departure->tick);
     pls_obs_count(watch->obs, PLS_OBS_WAKES_SENT, departure->woke);
     pls_obs_hot_entry entry = {.peer = departure->slot,
                                .seq = departure->seq,
@@ -133,19 +143,10 @@ void pls_watch_sent(pulsing *p, const pls_watch_departure *departure)
                    departure->tick, entry);
 }
 
-void pls_watch_received(pulsing *p, const pls_message *record)
+void pls_watch_received_tell(pulsing *p, const pls_message *record)
 {
-    pls_watch *watch = &p->watch;
-    if (watch->obs == NULL) {
-        return;
-    }
-    pls_obs_received(watch->obs, record->from_slot, record->len);
-    /* A request is told by its start. */
-    if (record->type != PLS_WIRE_REQUEST && watch->writer.ring != NULL) {
-        pls_obs_hot_entry entry = {
-            .peer = record->from_slot, .seq = record->seq, .bytes = record->len};
-        pls_obs_record(&watch->writer, PLS_OBS_HOT_RECEIVE, tick_now(p), entry);
-    }
+    pls_obs_hot_entry entry = {.peer = record->from_slot, .seq = record->seq, .bytes = record->len};
+    pls_obs_record(&p->watch.writer, PLS_OBS_HOT_RECEIVE, tick_now(p), entry);
 }
 
 void pls_watch_full(pulsing *p, uint32_t slot)
@@ -174,14 +175,6 @@ void pls_watch_dropped(pulsing *p, pulsing_status reason)
     }
 }
 
-void pls_watch_turn(pulsing *p)
-{
-    if (p->watch.obs != NULL) {
-        p->watch.tick_fresh = false;
-        pls_obs_turn(p->watch.obs, p->watch.last_tick, true);
-    }
-}
-
 static void figures_copy(pulsing *p)
 {
     pls_arena_stats stats;
@@ -202,6 +195,7 @@ void pls_watch_sleep(pulsing *p)
     }
     uint64_t tick = tick_now(p);
     pls_obs_turn(watch->obs, tick, false);
+    pls_obs_publish(watch->obs);
     figures_copy(p);
     pls_obs_state_set(watch->obs, PLS_OBS_IDLE);
     if ((double)(tick - watch->anchored_tick) > (double)ANCHOR_EVERY_NS * watch->ticks_per_ns) {
@@ -213,6 +207,8 @@ void pls_watch_sleep(pulsing *p)
 void pls_watch_wake(pulsing *p, bool readable)
 {
     if (p->watch.obs != NULL) {
+        (void)tick_now(p);
+        p->watch.unread = 0;
         pls_obs_count(p->watch.obs, PLS_OBS_WAKES_TAKEN, readable);
         pls_obs_state_set(p->watch.obs, PLS_OBS_WORKING);
     }
@@ -221,8 +217,7 @@ void pls_watch_wake(pulsing *p, bool readable)
 void pls_watch_looked(const pulsing *p, uint64_t ticks, bool won)
 {
     if (p->watch.obs != NULL) {
-        pls_obs_count(p->watch.obs, won ? PLS_OBS_SPINS_WON : PLS_OBS_SPINS_LOST, 1);
-        pls_obs_count(p->watch.obs, PLS_OBS_SPIN_NS, ns_of(p, ticks));
+        pls_obs_looked(p->watch.obs, ticks, won);
     }
 }
 
@@ -320,9 +315,32 @@ static uint64_t caller_of(uint32_t slot, uint32_t epoch, uint32_t seq)
     return (uint64_t)slot << 56 | (uint64_t)(epoch & 0xffffffu) << 32 | seq;
 }
 
-static _Atomic uint64_t *held_word(const pulsing *p)
+/* When a message is started. A message that came while this process had nothing to do starts when
+ * it was sent, one that waited starts when the one before it was answered; both are known without
+ * the clock. Tells are not answered, so the clock is read again after a few, and after each if they
+ * are not quick. */
+static uint64_t start_tick(pulsing *p, uint32_t sent)
 {
-    return &p->info->directory->lines[pulsing_slot(p)].held_since_ns;
+    pls_watch *watch = &p->watch;
+    if (watch->obs->level == PLS_OBS_FULL) {
+        uint64_t tick = watch->tick_fresh ? watch->last_tick : tick_now(p);
+        watch->tick_fresh = false;
+        return tick;
+    }
+    if (watch->unread == 0 || watch->unread < watch->unread_max) {
+        int32_t later = (int32_t)(sent - pls_clock_stamp(&p->clock, watch->last_tick));
+        watch->unread++;
+        if (later > 0) {
+            watch->last_tick += (uint64_t)later << p->clock.stamp_shift;
+        }
+        return watch->last_tick;
+    }
+    uint64_t before = watch->last_tick;
+    uint64_t tick = tick_now(p);
+    watch->unread_max =
+        tick - before < watch->quick_ticks * watch->unread ? PLS_WATCH_UNREAD_MAX : 0;
+    watch->unread = 1;
+    return tick;
 }
 
 void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
@@ -332,52 +350,48 @@ void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arriva
     if (watch->obs == NULL) {
         return;
     }
-    uint64_t tick = watch->tick_fresh ? watch->last_tick : tick_now(p);
-    watch->tick_fresh = false;
+    uint64_t tick = start_tick(p, arrival->sent);
     /* Counters of two CPUs may differ by a little. */
     int32_t between = (int32_t)(pls_clock_stamp(&p->clock, tick) - arrival->sent);
-    uint32_t waited = between > 0 ? (uint32_t)between : 0;
     *run = (pls_watch_run){
         .start_tick = tick,
-        .wait_ns = ns_of(p, (uint64_t)waited << p->clock.stamp_shift),
+        .waited = between > 0 ? (uint32_t)between : 0,
         .call_id = message->origin.call_id,
         .caller = caller_of(arrival->slot, arrival->epoch, arrival->seq),
         .method = method_find(p, actor->watch.class_name, message->method, message->method_bytes)};
     watch->current = run;
-    run->held_before = atomic_load_explicit(held_word(p), memory_order_relaxed);
-    atomic_store_explicit(held_word(p), pls_clock_ns(&p->clock, tick), memory_order_relaxed);
+    run->held_before = atomic_load_explicit(pls_watch_held(p), memory_order_relaxed);
+    atomic_store_explicit(pls_watch_held(p), pls_clock_ns(&p->clock, tick), memory_order_relaxed);
     pls_obs_call_begin(&watch->writer, actor->id, run->method, run->caller, tick,
                        deadline_tick(p, message->deadline_ns));
     pls_obs_actor *record = record_of(p, actor);
     if (record != NULL) {
         pls_obs_word_add(&record->taken, 1);
         arrived_set(record, actor);
-        pls_obs_word_set(&record->current_method, run->method);
-        pls_obs_word_set(&record->current_call, run->caller);
     }
-    pls_obs_hot_entry entry = {.peer = arrival->slot,
-                               .seq = arrival->seq,
-                               .actor = (uint32_t)actor->id,
-                               .parent = waited,
-                               .method = run->method,
-                               .bytes = arrival->len};
-    pls_obs_record(&watch->writer, PLS_OBS_HOT_START, tick, entry);
+    if (watch->writer.ring != NULL) {
+        pls_obs_hot_entry entry = {.peer = arrival->slot,
+                                   .seq = arrival->seq,
+                                   .actor = (uint32_t)actor->id,
+                                   .parent = run->waited,
+                                   .method = run->method,
+                                   .bytes = arrival->len};
+        pls_obs_record(&watch->writer, PLS_OBS_HOT_START, tick, entry);
+    }
 }
 
 static void run_end(pulsing *p, pulsing_actor *actor, const pls_watch_run *run)
 {
     pls_watch *watch = &p->watch;
-    pls_obs_actor *record = record_of(p, actor);
-    if (record != NULL && actor->running == 0) {
-        pls_obs_word_set(&record->current_call, 0);
-    }
     if (watch->obs->level != PLS_OBS_FULL) {
         return;
     }
+    pls_obs_actor *record = record_of(p, actor);
     uint64_t tick = tick_now(p);
     uint64_t took = tick - run->start_tick;
-    uint64_t took_ns = ns_of(p, took);
-    pls_obs_handled(watch->obs, run->method, run->wait_ns, took_ns, run->failed);
+    uint64_t took_ns = pls_clock_span_ns(&p->clock, took);
+    uint64_t wait_ns = pls_clock_stamp_ns(&p->clock, run->waited, 0);
+    pls_obs_handled(watch->obs, run->method, wait_ns, took_ns, run->failed);
     if (record != NULL) {
         pls_obs_word_add(&record->busy_ns, took_ns);
     }
@@ -397,9 +411,14 @@ static void run_end(pulsing *p, pulsing_actor *actor, const pls_watch_run *run)
     }
 }
 
-static void run_keep(pulsing_actor *actor, const pls_watch_run *run)
+static void run_keep(const pulsing *p, pulsing_actor *actor, const pls_watch_run *run)
 {
     pls_watch_actor *of = &actor->watch;
+    pls_obs_actor *record = record_of(p, actor);
+    if (record != NULL && actor->running > 0) {
+        pls_obs_word_set(&record->current_method, run->method);
+        pls_obs_word_set(&record->current_call, run->caller);
+    }
     if (of->runs_count == PLS_WATCH_RUNS_MAX || of->runs_count >= actor->running) {
         if (of->runs_count == 0) {
             return; /* it has ended inside of its own start */
@@ -418,21 +437,14 @@ static void run_keep(pulsing_actor *actor, const pls_watch_run *run)
     of->runs[of->runs_count++] = *run;
 }
 
-void pls_watch_left(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool done)
+void pls_watch_left_tell(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool done)
 {
-    pls_watch *watch = &p->watch;
-    if (watch->obs == NULL) {
+    if (!done) {
+        run_keep(p, actor, run);
         return;
     }
-    watch->current = NULL;
-    atomic_store_explicit(held_word(p), run->held_before, memory_order_relaxed);
-    pls_obs_call_end(&watch->writer);
-    if (done) {
-        run_end(p, actor, run);
-        watch->tick_fresh = p->polling && watch->obs->level == PLS_OBS_FULL;
-    } else {
-        run_keep(actor, run);
-    }
+    run_end(p, actor, run);
+    p->watch.tick_fresh = p->polling && p->watch.obs->level == PLS_OBS_FULL;
 }
 
 static pls_watch_run *run_find(const pulsing_actor *actor, const pulsing_origin *origin)
@@ -451,6 +463,10 @@ void pls_watch_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *
 {
     p->watch.tick_fresh = false;
     pls_watch_run *run = p->watch.obs != NULL ? run_find(actor, origin) : NULL;
+    pls_obs_actor *record = record_of(p, actor);
+    if (record != NULL && actor->running == 0) {
+        pls_obs_word_set(&record->current_call, 0);
+    }
     if (run != NULL) {
         pls_watch_actor *of = &actor->watch;
         run_end(p, actor, run);

@@ -16,10 +16,13 @@
 
 struct pls_arrival;
 struct pls_call;
-struct pls_message;
 
 /* A handler that takes longer than this is told in the rare ring. */
 #define PLS_SLOW_NS UINT64_C(100000000)
+/* Without rings, this many tells may start in a row before the clock is read again, if those before
+ * took less than the second figure each: a current call may seem older by what they took. */
+#define PLS_WATCH_UNREAD_MAX 16
+#define PLS_WATCH_QUICK_NS 5000
 #define PLS_WATCH_NAMES 256
 #define PLS_WATCH_NAME_BYTES_MAX 48
 /* Handlers of one actor that are timed at once; with more, the oldest are not. */
@@ -38,10 +41,10 @@ typedef struct pls_watch_name {
 /* One message that is being handled. */
 typedef struct pls_watch_run {
     uint64_t start_tick;
-    uint64_t wait_ns;
     uint64_t call_id;
     uint64_t caller; /* slot << 56 | epoch << 32 | seq */
     uint32_t method; /* its record, or PLS_OBS_NONE */
+    uint32_t waited; /* in stamps */
     bool failed;
     uint64_t held_before; /* `held_since_ns` of the handler that this one nests in */
 } pls_watch_run;
@@ -61,9 +64,12 @@ typedef struct pls_watch {
     pls_watch_run *current; /* the handler that is on the stack */
     uint64_t last_tick;     /* of the last thing that was recorded */
     bool tick_fresh;        /* it is the end of the message before this one */
-    uint64_t wait;          /* opened by the message that is being written */
+    uint32_t unread;        /* starts since last_tick was read from the clock */
+    uint32_t unread_max;
+    uint64_t wait; /* opened by the message that is being written */
     uint64_t anchored_tick;
     uint64_t slow_ticks;
+    uint64_t quick_ticks;
     double ticks_per_ns;
     pls_watch_name names[PLS_WATCH_NAMES];
 } pls_watch;
@@ -85,14 +91,11 @@ void pls_watch_close(pulsing *p);
 /* For the node; -1: there is none. */
 int pls_watch_fd(const pulsing *p);
 
-/* Messages. */
-void pls_watch_sent(pulsing *p, const pls_watch_departure *departure);
-void pls_watch_received(pulsing *p, const struct pls_message *record);
+/* Messages; what every one of them pays is in watch_hot.h. */
 void pls_watch_full(pulsing *p, uint32_t slot);
 void pls_watch_dropped(pulsing *p, pulsing_status reason);
 
-/* The loop: a poll that found something, before a sleep, after it, and around looking. */
-void pls_watch_turn(pulsing *p);
+/* The loop: before a sleep, after it, and around looking. */
 void pls_watch_sleep(pulsing *p);
 void pls_watch_wake(pulsing *p, bool readable);
 void pls_watch_looked(const pulsing *p, uint64_t ticks, bool won);
@@ -103,7 +106,6 @@ void pls_watch_actor_close(pulsing *p, pulsing_actor *actor);
 void pls_watch_queued(pulsing *p, pulsing_actor *actor);
 void pls_watch_begin(pulsing *p, pulsing_actor *actor, const struct pls_arrival *arrival,
                      const pulsing_message *message, pls_watch_run *run);
-void pls_watch_left(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool done);
 void pls_watch_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *origin);
 /* A request that reached the actor was not started. */
 void pls_watch_refused(pulsing *p, pulsing_actor *actor);

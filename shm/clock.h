@@ -39,6 +39,12 @@ uint64_t pls_clock_ns(const pls_clock *clock, uint64_t tick);
 /* Ticks that make up a span of nanoseconds. Threads: as above; never blocks. */
 uint64_t pls_clock_ticks(const pls_clock *clock, uint64_t ns);
 
+/* Nanoseconds that a span of ticks takes. Threads: as above; never blocks. */
+static inline uint64_t pls_clock_span_ns(const pls_clock *clock, uint64_t ticks)
+{
+    return (uint64_t)(((__uint128_t)ticks * clock->mult) >> clock->shift);
+}
+
 /* Nanoseconds between two stamps, the later one given first; spans of more than the stamp's range
  * come out too short. Threads: as above; never blocks. */
 uint64_t pls_clock_stamp_ns(const pls_clock *clock, uint32_t later, uint32_t earlier);

@@ -8,6 +8,7 @@
 #include "shm/fence.h"
 #include "shm/layout.h"
 #include "shm/obs_books.h"
+#include "shm/obs_hot.h"
 #include "shm/segment.h"
 
 #include <stdlib.h>
@@ -238,6 +239,30 @@ void pls_obs_destroy(pls_obs *obs)
 int pls_obs_fd(const pls_obs *obs)
 {
     return obs->books->memory.fd;
+}
+
+void pls_obs_publish(pls_obs *obs)
+{
+    pls_obs_tally *tally = &obs->tally;
+    pls_obs_peer *peer = &obs->peers[tally->peer];
+    if (tally->sent > 0) {
+        pls_obs_count(obs, PLS_OBS_SENT, tally->sent);
+        pls_obs_count(obs, PLS_OBS_SENT_BYTES, tally->sent_bytes);
+        pls_obs_word_add(&peer->messages, tally->sent);
+        pls_obs_word_add(&peer->bytes, tally->sent_bytes);
+        pls_obs_word_set(&peer->last_send_tick, tally->last_send_tick);
+    }
+    if (tally->received > 0) {
+        pls_obs_count(obs, PLS_OBS_RECEIVED, tally->received);
+        pls_obs_count(obs, PLS_OBS_RECEIVED_BYTES, tally->received_bytes);
+        pls_obs_word_add(&peer->received, tally->received);
+    }
+    if (tally->spin_ticks > 0) {
+        pls_obs_count(obs, PLS_OBS_SPINS_WON, tally->spins_won);
+        pls_obs_count(obs, PLS_OBS_SPINS_LOST, tally->spins_lost);
+        pls_obs_count(obs, PLS_OBS_SPIN_NS, pls_clock_span_ns(&obs->clock, tally->spin_ticks));
+    }
+    *tally = (pls_obs_tally){.peer = tally->peer};
 }
 
 void pls_obs_anchor(pls_obs *obs)

@@ -15,9 +15,25 @@
 /* The writing side of this process's obs memory: what an inspector can read at any moment, also
  * while the process hangs and after it was killed. Tables that are full count an overflow and
  * forget; nothing here ever fails a message. The functions of the hot path are in obs_hot.h.
- * Invariant: one writer per word; committed pages are used again, never given back. */
+ * Totals of messages are summed up in private memory and published in bundles: see
+ * PLS_OBS_BEHIND_MAX. Invariant: one writer per word; committed pages are used again, never given
+ * back. */
 
 enum pls_obs_level { PLS_OBS_OFF = 0, PLS_OBS_COUNTERS_ONLY = 1, PLS_OBS_FULL = 2 };
+
+/* What passed between this process and one other and is not in the memory yet. */
+typedef struct pls_obs_tally {
+    uint32_t peer;
+    uint32_t count; /* messages, both ways */
+    uint64_t sent;
+    uint64_t sent_bytes;
+    uint64_t received;
+    uint64_t received_bytes;
+    uint64_t last_send_tick;
+    uint64_t spins_won;
+    uint64_t spins_lost;
+    uint64_t spin_ticks;
+} pls_obs_tally;
 
 /* Fields are for obs_hot.h and obs.c; everybody else uses the functions. */
 typedef struct pls_obs {
@@ -29,6 +45,7 @@ typedef struct pls_obs {
     pls_obs_actor *actors;
     pls_obs_method *methods;
     pls_obs_wait *waits;
+    pls_obs_tally tally;
     pls_clock clock;
     struct pls_obs_books *books;
 } pls_obs;
@@ -64,6 +81,10 @@ void pls_obs_destroy(pls_obs *obs);
 /* Lend the descriptor for the node and for inspectors, until destroy; it can only be mapped for
  * reading. Threads: owner thread; never blocks. */
 int pls_obs_fd(const pls_obs *obs);
+
+/* Put what was summed up since the last time into the memory: before a sleep, and by obs_hot.h
+ * every PLS_OBS_BEHIND_MAX messages. Threads: owner thread; never blocks. */
+void pls_obs_publish(pls_obs *obs);
 
 /* Anchor the clock again and publish it; about once a second.
  * Threads: owner thread; never blocks. */

@@ -79,15 +79,26 @@ static inline void pls_obs_record(pls_obs_writer *writer, enum pls_obs_hot_kind 
     atomic_store_explicit(&writer->ring->head, writer->head, memory_order_release);
 }
 
+/* Make the tally one of `peer` with room for one more message. */
+static inline pls_obs_tally *pls_obs_tally_of(pls_obs *obs, uint32_t peer)
+{
+    pls_obs_tally *tally = &obs->tally;
+    if (tally->peer != peer || tally->count == PLS_OBS_BEHIND_MAX) {
+        pls_obs_publish(obs);
+        tally->peer = peer;
+    }
+    tally->count++;
+    return tally;
+}
+
 /* A message went to `peer`. Threads: owner thread; never blocks. */
 static inline void pls_obs_sent(pls_obs *obs, uint32_t peer, uint32_t bytes, uint64_t tick)
 {
     if (obs->level != PLS_OBS_OFF) {
-        pls_obs_word_add(&obs->counters[PLS_OBS_SENT], 1);
-        pls_obs_word_add(&obs->counters[PLS_OBS_SENT_BYTES], bytes);
-        pls_obs_word_add(&obs->peers[peer].messages, 1);
-        pls_obs_word_add(&obs->peers[peer].bytes, bytes);
-        pls_obs_word_set(&obs->peers[peer].last_send_tick, tick);
+        pls_obs_tally *tally = pls_obs_tally_of(obs, peer);
+        tally->sent++;
+        tally->sent_bytes += bytes;
+        tally->last_send_tick = tick;
     }
 }
 
@@ -95,10 +106,18 @@ static inline void pls_obs_sent(pls_obs *obs, uint32_t peer, uint32_t bytes, uin
 static inline void pls_obs_received(pls_obs *obs, uint32_t peer, uint32_t bytes)
 {
     if (obs->level != PLS_OBS_OFF) {
-        pls_obs_word_add(&obs->counters[PLS_OBS_RECEIVED], 1);
-        pls_obs_word_add(&obs->counters[PLS_OBS_RECEIVED_BYTES], bytes);
-        pls_obs_word_add(&obs->peers[peer].received, 1);
+        pls_obs_tally *tally = pls_obs_tally_of(obs, peer);
+        tally->received++;
+        tally->received_bytes += bytes;
     }
+}
+
+/* The owner looked at its inbox for `ticks`. Threads: owner thread; never blocks. */
+static inline void pls_obs_looked(pls_obs *obs, uint64_t ticks, bool won)
+{
+    obs->tally.spins_won += won;
+    obs->tally.spins_lost += !won;
+    obs->tally.spin_ticks += ticks;
 }
 
 /* The thread begins a call. `caller` = slot << 56 | epoch << 32 | seq.

@@ -19,6 +19,11 @@
 #define PLS_OBS_SECTIONS_MAX 40
 #define PLS_OBS_BYTES (UINT64_C(256) << 20)
 
+/* While a process is awake, its totals of messages, bytes and looking, and the lines of its peers,
+ * may be behind by this many messages, and a killed process loses no more than that; they are exact
+ * while its state is idle. Current calls, waits, actors and rings are never behind. */
+#define PLS_OBS_BEHIND_MAX 64
+
 enum pls_obs_section {
     PLS_OBS_SECTION_PROCESS = 1,
     PLS_OBS_SECTION_THREADS = 2,

@@ -29,7 +29,7 @@ typedef struct pls_obs_actor {
     _Atomic uint64_t dropped;
     _Atomic uint64_t busy_ns;
     _Atomic uint64_t oldest_tick;
-    _Atomic uint64_t current_call;
+    _Atomic uint64_t current_call; /* suspended last; a thread's record has what is on its stack */
     _Atomic uint64_t waiting_on;
 } pls_obs_actor;
 

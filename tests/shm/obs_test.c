@@ -115,6 +115,7 @@ START_TEST(test_a_reader_finds_everything_through_the_directory)
     pls_obs_sent(obs, 9, 100, 1000);
     pls_obs_sent(obs, 9, 100, 1001);
     pls_obs_received(obs, 8, 50);
+    pls_obs_publish(obs);
     pls_obs_call_begin(&writer, 11, 12, 13, 14, 15);
     pls_obs_record(&writer, PLS_OBS_HOT_SEND, 5, (pls_obs_hot_entry){.peer = 3, .seq = 4});
     uint32_t class_name = pls_obs_string(obs, "Embedder", 8);
@@ -364,8 +365,32 @@ START_TEST(test_lower_levels_record_less)
     ck_assert_ptr_nonnull(writer.thread);
     ck_assert_ptr_null(writer.ring);
     pls_obs_sent(counters, 1, 1, 1);
+    pls_obs_publish(counters);
     ck_assert_uint_eq(counters->counters[PLS_OBS_SENT], 1);
     pls_obs_destroy(counters);
+}
+END_TEST
+
+/* Both ways with one peer, then with another: what a reader may not see yet. */
+START_TEST(test_totals_are_never_further_behind_than_the_layout_says)
+{
+    uint64_t passed = 0;
+    for (uint32_t i = 0; i < 10 * PLS_OBS_BEHIND_MAX; i++) {
+        uint32_t peer = i < 7 * PLS_OBS_BEHIND_MAX ? 3 : 4 + i % 2;
+        pls_obs_sent(obs, peer, 10, i);
+        pls_obs_received(obs, peer, 20);
+        passed += 2;
+        uint64_t seen = obs->counters[PLS_OBS_SENT] + obs->counters[PLS_OBS_RECEIVED];
+        ck_assert_uint_le(seen, passed);
+        ck_assert_uint_le(passed - seen, PLS_OBS_BEHIND_MAX);
+    }
+    pls_obs_publish(obs);
+    ck_assert_uint_eq(obs->counters[PLS_OBS_SENT], passed / 2);
+    ck_assert_uint_eq(obs->counters[PLS_OBS_SENT_BYTES], passed / 2 * 10);
+    ck_assert_uint_eq(obs->counters[PLS_OBS_RECEIVED_BYTES], passed / 2 * 20);
+    ck_assert_uint_eq(obs->peers[3].messages, 7 * PLS_OBS_BEHIND_MAX);
+    ck_assert_uint_eq(obs->peers[3].received, 7 * PLS_OBS_BEHIND_MAX);
+    ck_assert_uint_eq(obs->peers[4].messages + obs->peers[5].messages, 3 * PLS_OBS_BEHIND_MAX);
 }
 END_TEST
 
@@ -428,6 +453,7 @@ int main(void)
     tcase_add_test(tcase, test_buckets_err_by_at_most_a_sixteenth);
     tcase_add_test(tcase, test_threads_get_records_and_give_them_back);
     tcase_add_test(tcase, test_lower_levels_record_less);
+    tcase_add_test(tcase, test_totals_are_never_further_behind_than_the_layout_says);
     tcase_add_test(tcase, test_forged_directory_shows_nothing_outside);
     tcase_add_test_raise_signal(tcase, test_actor_without_an_id_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_closing_an_actor_twice_aborts, SIGABRT);
