@@ -14,6 +14,8 @@ from collections import Counter
 
 MARK = f"PULSING_TEST_MARK={secrets.token_hex(8)}"
 os.environ.update([MARK.split("=")])
+# The test of this file has a folder of its own, so that test runs beside it see nothing.
+SHM = pathlib.Path(os.environ.get("PULSING_TEST_SHM", "/dev/shm"))
 
 
 class Holdings:
@@ -30,7 +32,7 @@ class Holdings:
         self.fds.pop(f"/proc/{os.getpid()}/fd", None)
         maps = pathlib.Path("/proc/self/maps").read_text()
         self.maps = Counter(re.findall(r"(/memfd:\S*)", maps))
-        self.shm = set(os.listdir("/dev/shm"))
+        self.shm = set(os.listdir(SHM))
         self.sockets = bound_sockets()
         self.socket_files = socket_files(tempfile.gettempdir()) | socket_files(os.getcwd())
 
@@ -111,11 +113,11 @@ def dead_child() -> int | None:
 
 
 def held_files() -> set[str]:
-    """Names in /dev/shm that a living process has open or mapped."""
+    """Names of shared memory files that a living process has open or mapped."""
     held: set[str] = set()
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            held.update(re.findall(r"/dev/shm/(\S+)", (process / "maps").read_text()))
+            held.update(re.findall(rf"{re.escape(str(SHM))}/(\S+)", (process / "maps").read_text()))
             held.update(os.readlink(fd).rpartition("/")[2] for fd in (process / "fd").iterdir())
         except OSError:
             continue
@@ -134,5 +136,5 @@ def leftovers(before: Holdings, whole: bool) -> list[str]:
     if child is not None:
         left.append(f"the ended child {child}, which nobody has waited for")
     new = now.shm - before.shm - held_files()
-    left += [f"/dev/shm/{name}" for name in new if os.path.exists(f"/dev/shm/{name}")]
+    left += [str(SHM / name) for name in new if (SHM / name).exists()]
     return left

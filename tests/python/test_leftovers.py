@@ -65,7 +65,7 @@ def test_socket_file_of_its_own(tmp_path):
 
 
 def test_shm_file():
-    open("/dev/shm/pulsing-test-file", "w").close()
+    open(os.environ["PULSING_TEST_SHM"] + "/pulsing-test-file", "w").close()
 """
 
 SEEN = {
@@ -78,7 +78,7 @@ SEEN = {
     "test_abstract_socket": "the socket @pulsing-test-",
     "test_socket_file": ".sock",
     "test_socket_file_of_its_own": "/own.sock",
-    "test_shm_file": "/dev/shm/pulsing-test-",
+    "test_shm_file": "/shm/pulsing-test-",
 }
 
 
@@ -86,18 +86,22 @@ def test_what_is_left_fails_the_test_that_left_it(tmp_path):
     for name in ("conftest.py", "leftovers.py"):
         shutil.copy(HERE / name, tmp_path)
     own = f"pulsing-test-{os.getpid()}"
+    (tmp_path / "shm").mkdir()
     (tmp_path / "test_it.py").write_text(LEAVE.replace("pulsing-test-file", own))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
             cwd=tmp_path,
-            env={**os.environ, "PULSING_TEST_LEFT_S": "0.2"},
+            env={
+                **os.environ,
+                "PULSING_TEST_LEFT_S": "0.2",
+                "PULSING_TEST_SHM": str(tmp_path / "shm"),
+            },
             capture_output=True,
             text=True,
             timeout=90,
         )
     finally:
-        pathlib.Path(f"/dev/shm/{own}").unlink(missing_ok=True)
         (tmp_path / f"{own}.sock").unlink(missing_ok=True)
     parts = re.split(r"_ ERROR at teardown of (\w+) _+\n", done.stdout)
     reports = dict(zip(parts[1::2], parts[2::2], strict=True))
