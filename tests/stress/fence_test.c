@@ -5,6 +5,7 @@
  * can see the bit and no sleeper, and the other one no letter. The store is made slow, as it is
  * after a payload that was not in the cache, and the two begin together, again and again. */
 #include "base/rng.h"
+#include "shm/fence.h"
 #include "tests/shm/pair.h"
 #include "tests/stress/step.h"
 
@@ -113,7 +114,7 @@ static void letter_send_slowly(meeting *m, pls_rng *rng)
         line_flush(room - PLS_RECORD_BYTES + i * PLS_LINE_BYTES);
     }
     uint32_t turns = pls_rng_below(rng, SPIN_MAX);
-    atomic_thread_fence(memory_order_seq_cst);
+    pls_fence_full();
     meet(m, PRODUCER);
     at->begin_ns = now_ns();
     spin(turns);
