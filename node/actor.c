@@ -102,6 +102,14 @@ void pls_actor_raised(pulsing *p, const pulsing_origin *origin)
     pls_watch_raised(p, pls_actor_find(p, origin->actor_id), origin);
 }
 
+void pulsing_handler_raised(pulsing *p, const pulsing_origin *origin, const char *text, size_t len)
+{
+    pls_watch_error(p, text, len);
+    if (origin->call_id == 0) {
+        pls_actor_raised(p, origin);
+    }
+}
+
 uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason)
 {
     return p->dead_letters[(uint32_t)reason % 16];

@@ -39,6 +39,10 @@ uint32_t pulsing_actor_queued(const pulsing_actor *actor);
 uint32_t pulsing_actor_running(const pulsing_actor *actor);
 /* A message that was PULSING_RUNNING has ended; `origin` is its. */
 void pulsing_actor_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *origin);
+/* What a handler raised, for inspectors; for a tell, whose error no reply tells, also that it did.
+ * Units:   `len` in bytes.
+ * Owns:    borrows `text`. Threads: owner thread; may block in the kernel. */
+void pulsing_handler_raised(pulsing *p, const pulsing_origin *origin, const char *text, size_t len);
 /* Holds new messages back (true) or lets them start: while an actor is rebuilt in place. */
 void pulsing_actor_hold(pulsing *p, pulsing_actor *actor, bool hold);
 /* No more messages are accepted; `drained` follows when those accepted are handled. With `now`

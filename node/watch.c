@@ -499,6 +499,13 @@ void pls_watch_raised(pulsing *p, pulsing_actor *actor, const pulsing_origin *or
     pls_obs_event(watch->obs, &entry);
 }
 
+void pls_watch_error(pulsing *p, const char *text, size_t len)
+{
+    if (p->watch.obs != NULL) {
+        pls_obs_error_add(p->watch.obs, text, len);
+    }
+}
+
 void pls_watch_wait_open(pulsing *p, pls_call *call, const pulsing_call *of)
 {
     pls_obs *obs = p->watch.obs;

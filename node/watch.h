@@ -111,6 +111,8 @@ void pls_watch_finished(pulsing *p, pulsing_actor *actor, const pulsing_origin *
 void pls_watch_refused(pulsing *p, pulsing_actor *actor);
 /* The handler of this request raised; `actor` may be NULL. */
 void pls_watch_raised(pulsing *p, pulsing_actor *actor, const pulsing_origin *origin);
+/* The text of an error, kept once however often it comes. */
+void pls_watch_error(pulsing *p, const char *text, size_t len);
 
 /* The pending table. */
 void pls_watch_wait_open(pulsing *p, struct pls_call *call, const pulsing_call *of);

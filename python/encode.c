@@ -167,6 +167,20 @@ void core_reply_text(core_runtime *rt, const pulsing_origin *origin, pulsing_sta
     (void)pulsing_commit(rt->p, &send, (uint32_t)len, NULL, false);
 }
 
+/* What was raised, for inspectors: its type and text. */
+static void raised_tell(core_runtime *rt, const pulsing_origin *origin, PyObject *value)
+{
+    PyObject *text =
+        value != NULL ? PyUnicode_FromFormat("%s: %S", Py_TYPE(value)->tp_name, value) : NULL;
+    Py_ssize_t len = 0;
+    const char *bytes = text != NULL ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
+    if (bytes != NULL && rt->p != NULL) {
+        pulsing_handler_raised(rt->p, origin, bytes, (size_t)len);
+    }
+    PyErr_Clear(); /* a text that cannot be made is not told */
+    Py_XDECREF(text);
+}
+
 void core_reply_raised(core_runtime *rt, const pulsing_origin *origin)
 {
     PyObject *type = NULL;
@@ -177,6 +191,7 @@ void core_reply_raised(core_runtime *rt, const pulsing_origin *origin)
     if (traceback != NULL) {
         PyException_SetTraceback(value, traceback);
     }
+    raised_tell(rt, origin, value);
     pulsing_send send;
     if (origin->call_id != 0 &&
         pulsing_reply_begin(rt->p, origin, PULSING_RAISED, &send) == PLS_OK &&

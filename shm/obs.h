@@ -160,7 +160,7 @@ typedef struct pls_obs_event_entry {
  * Threads: owner thread; may block in the kernel. */
 void pls_obs_event(pls_obs *obs, const pls_obs_event_entry *entry);
 
-/* Count an error; its text, with the head of its traceback, is kept once.
+/* Keep the text of an error, with the head of its traceback, once, and how often it came.
  * Units:   `len` in bytes, cut at PLS_OBS_ERROR_TEXT_BYTES.
  * Owns:    borrows `text`. Threads: owner thread; may block in the kernel. */
 void pls_obs_error_add(pls_obs *obs, const char *text, size_t len);

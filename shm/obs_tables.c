@@ -319,7 +319,6 @@ void pls_obs_error_add(pls_obs *obs, const char *text, size_t len)
     uint64_t tick = pls_clock_tick(&obs->clock);
     pls_obs_error *errors =
         (pls_obs_error *)(void *)pls_obs_section_at(books, PLS_OBS_SECTION_ERRORS);
-    pls_obs_count(obs, PLS_OBS_ERRORS, 1);
     for (uint32_t i = 0; i < books->errors_used; i++) {
         if (books->error_hashes[i] == hash) {
             pls_obs_word_add(&errors[i].count, 1);

@@ -53,8 +53,12 @@ static pulsing_taken request_handle(void *context, void *user, const pulsing_mes
     if (message->method_bytes == 7) {
         return PULSING_RUNNING;
     }
-    if (pulsing_reply_begin(host, &message->origin, raises ? PULSING_RAISED : PULSING_OK, &send) ==
-        PLS_OK) {
+    if (raises) {
+        pulsing_handler_raised(host, &message->origin, "ValueError: no", strlen("ValueError: no"));
+    }
+    if (message->origin.call_id != 0 &&
+        pulsing_reply_begin(host, &message->origin, raises ? PULSING_RAISED : PULSING_OK, &send) ==
+            PLS_OK) {
         (void)pulsing_commit(host, &send, 0, NULL, false);
     }
     return PULSING_DONE;
@@ -122,6 +126,16 @@ static void call_send(const pair *of, const char *method, int64_t deadline_ns)
     ck_assert_int_eq(pulsing_call_begin(here, of->target, &call, &send), PLS_OK);
     memset(send.at, 1, 10);
     ck_assert_int_eq(pulsing_commit(here, &send, 10, NULL, false), PLS_OK);
+}
+
+/* One that nobody waits for. */
+static void tell_send(const pair *of, const char *method)
+{
+    pulsing_send send;
+    pulsing_call call = {
+        .method = method, .method_bytes = (uint8_t)strlen(method), .tell = true, .sender_id = 77};
+    ck_assert_int_eq(pulsing_call_begin(here, of->target, &call, &send), PLS_OK);
+    ck_assert_int_eq(pulsing_commit(here, &send, 0, NULL, false), PLS_OK);
 }
 
 static void answers_wait(uint32_t count)
@@ -461,6 +475,35 @@ START_TEST(test_counters_only_leaves_rings_and_histograms_out)
 }
 END_TEST
 
+/* Asks and tells alike: counted once each, and their text kept once. */
+START_TEST(test_what_handlers_raise_is_counted_and_its_text_kept)
+{
+    pair of = {0};
+    int status = 0;
+    uint64_t used = 0;
+    pair_begin(&of, "counters");
+    call_send(&of, "raise", 0);
+    tell_send(&of, "raise");
+    tell_send(&of, "raise");
+    call_send(&of, "add", 0);
+    answers_wait(2);
+    ck_assert_int_eq(kill(of.pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(of.pid, &status, 0), of.pid);
+    pls_obs_reader reader = reader_of(of.slot, of.epoch);
+    ck_assert_uint_eq(counter(&reader, PLS_OBS_ERRORS), 3);
+    const pls_obs_actor *actor = section(&reader, PLS_OBS_SECTION_ACTORS, &used);
+    ck_assert_uint_eq(actor[0].errors, 3);
+    ck_assert_uint_eq(rare_count(&reader, PLS_OBS_RARE_ERROR, 0), 3);
+    const pls_obs_error *error = section(&reader, PLS_OBS_SECTION_ERRORS, &used);
+    ck_assert_uint_eq(used, 1);
+    ck_assert_uint_eq(error->count, 3);
+    ck_assert_uint_eq(error->text_bytes, strlen("ValueError: no"));
+    ck_assert_mem_eq(error->text, "ValueError: no", strlen("ValueError: no"));
+    pls_obs_reader_detach(&reader);
+    pair_end(&of);
+}
+END_TEST
+
 START_TEST(test_off_gives_nothing_and_works)
 {
     pair of = {0};
@@ -484,6 +527,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_a_stopped_and_a_killed_process_are_read);
     tcase_add_test(tcase, test_counters_only_leaves_rings_and_histograms_out);
+    tcase_add_test(tcase, test_what_handlers_raise_is_counted_and_its_text_kept);
     tcase_add_test(tcase, test_off_gives_nothing_and_works);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
