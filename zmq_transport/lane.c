@@ -400,7 +400,8 @@ static void lane_ready(void *owner)
         if (lane->state == PLS_LANE_CLOSED || lane->state == PLS_LANE_KNOCKING) {
             return;
         }
-        bool connected = (pls_zmq_socket_state(lane->socket) & PLS_ZMQ_WRITABLE) != 0;
+        unsigned state = pls_zmq_socket_state(lane->socket);
+        bool connected = (state & PLS_ZMQ_WRITABLE) != 0;
         if (lane->state == PLS_LANE_CONNECTING) {
             if (!connected) {
                 return;
@@ -412,7 +413,11 @@ static void lane_ready(void *owner)
             lane_lost(lane);
             return;
         }
-        if (lane->state != PLS_LANE_OPEN || lane->peer->reset || !send_some(lane)) {
+        bool open = lane->state == PLS_LANE_OPEN && !lane->peer->reset;
+        /* To look at the state empties the mailbox: what came since receive_all() shows here only.
+         */
+        if (!(open && send_some(lane)) &&
+            (lane->state == PLS_LANE_CLOSED || (state & PLS_ZMQ_READABLE) == 0)) {
             return;
         }
     }
