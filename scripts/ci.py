@@ -39,6 +39,7 @@ PURE_CALLS |= {"memset", "strlen"}
 # ThreadSanitizer sees the threads of one process: rooms whose tests are one, and not the test of
 # two processes that wait for each other, which it slows down without seeing anything.
 TSAN_TESTS = r"^(base|shm|gossip|zmq_transport)\."
+SIM_ONCE = r"^sim\.(mutants|shrink_trace)$"
 TSAN_BLIND = r"^shm\.wake$"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
@@ -300,7 +301,8 @@ def all_steps() -> list[Step]:
         # What is killed after every instruction is built as it is shipped, without sanitizers.
         c_step("stress", "release", "-L", "stress", "-LE", "slow"),
         c_step("simulator", "release", "-L", "sim", "-LE", "slow"),
-        c_step("simulator", "asan", "-L", "sim", "-LE", "slow"),
+        # Deliberate mistakes say nothing more under a sanitizer.
+        c_step("simulator", "asan", "-L", "sim", "-LE", "slow", "-E", SIM_ONCE),
         Step("clang-tidy", check_clang_tidy, ("build clang",)),
         Step("build fuzz", functools.partial(build, preset="fuzz")),
         Step("fuzz", fuzz, ("build fuzz",)),
