@@ -142,7 +142,9 @@ class ActorDied(PulsingError):
         return super().__str__()
 
     def __reduce__(self):
-        return type(self), (str(self),), {"_known": self._known}
+        text = str(self)  # takes in what is known by now
+        state = {name: value for name, value in vars(self).items() if name != "_death"}
+        return type(self), (text, *self.args[1:]), state
 
 
 _ENDED_EXIT = 1
