@@ -659,8 +659,9 @@ def left_in_turn(rt: Any, place: tuple[int, int], error: BaseException) -> bool 
         return True
     facts = rt.deaths.get(place)
     if facts is None:
+        # Without a line in the directory nobody will learn more; with one, its end is still coming.
         here = [line[2] for line in rt.directory() if line[:2] == place]
-        return False if ALIVE in here else None
+        return None if here and ALIVE not in here else False
     return facts[0].endswith("recycled")
 
 

@@ -125,12 +125,12 @@ async def test_a_link_to_what_is_gone_ends_at_once(system, eventually):
     dead, alive = [await Member.local(system) for _ in range(2)]
     await system.stop(dead)
     await system.link(dead, alive)
-    await eventually(lambda: gone(alive), "the end of the living one")
+    await eventually(lambda: gone(alive), "the end of the living one", seconds=4)
     dead, alive = await Member.local(system, placement="dedicated"), await Member.local(system)
     os.kill(await dead.pid(), signal.SIGKILL)
     await eventually(lambda: gone(dead), "the death")
     await system.link(alive, dead)
-    await eventually(lambda: gone(alive), "the end of the living one")
+    await eventually(lambda: gone(alive), "the end of the living one", seconds=4)
 
 
 async def test_links_make_a_group(system, eventually):
