@@ -39,6 +39,7 @@ class Mortal:
         os._exit(code)
 
     def crash(self):
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # a sanitizer would make an exit of it
         ctypes.string_at(0)
 
     def eat(self, megabytes):
@@ -51,7 +52,13 @@ class Mortal:
 @as_actor
 class Carrier:
     async def carry(self, other):
-        await other.nap(60)
+        try:
+            await other.nap(60)
+        except ActorDied as error:
+            # What the kernel has not told by now does not follow the error to another process.
+            while "dying" in str(error):
+                await asyncio.sleep(0.01)
+            raise
 
 
 @as_actor(restart="on_failure", min_backoff=0.001)
