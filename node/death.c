@@ -7,24 +7,32 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *pulsing_death_words(const pulsing *p, uint32_t slot, uint32_t epoch)
+pls_err pulsing_death_get(const pulsing *p, uint32_t slot, uint32_t epoch, pls_death *death_out)
 {
-    return slot < PLS_SLOTS_MAX && p->ends[slot].epoch == epoch ? p->ends[slot].text : NULL;
+    if (slot >= PLS_SLOTS_MAX) {
+        return PLS_ENOENT;
+    }
+    pls_err err = pls_directory_death(p->info->directory, slot, epoch, death_out);
+    if (err != PLS_OK && p->ends[slot].epoch == epoch) {
+        *death_out = p->ends[slot].death;
+        err = PLS_OK;
+    }
+    return err;
 }
 
 static void end_remember(pulsing *p, uint32_t slot, uint32_t epoch)
 {
-    pls_death death;
-    if (pls_directory_death(p->info->directory, slot, epoch, &death) == PLS_OK) {
-        p->ends[slot].epoch = epoch;
-        pls_death_text(&death, p->ends[slot].text, sizeof p->ends[slot].text);
+    pls_end *end = &p->ends[slot];
+    if (pls_directory_death(p->info->directory, slot, epoch, &end->death) == PLS_OK) {
+        end->epoch = epoch;
     }
 }
 
-static void death_words(pulsing *p, uint32_t slot, uint32_t epoch, char *text, size_t capacity)
+void pulsing_death_words(const pulsing *p, uint32_t slot, uint32_t epoch, char *text,
+                         size_t capacity)
 {
     pls_death death;
-    if (pls_directory_death(p->info->directory, slot, epoch, &death) != PLS_OK) {
+    if (pulsing_death_get(p, slot, epoch, &death) != PLS_OK) {
         snprintf(text, capacity, "its process is gone");
         return;
     }
@@ -89,7 +97,7 @@ void pls_death_seen(pulsing *p, uint32_t slot)
     if (slot == pulsing_slot(p) || (state != PLS_SLOT_DYING && state != PLS_SLOT_DEAD)) {
         return;
     }
-    death_words(p, slot, epoch, text, sizeof text);
+    pulsing_death_words(p, slot, epoch, text, sizeof text);
     if (state == PLS_SLOT_DEAD) {
         dying_forget(p, slot);
         pls_watch_peer(p, PLS_OBS_RARE_DEATH, slot, epoch);

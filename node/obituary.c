@@ -143,10 +143,7 @@ static void output_read(pulsing *p, uint32_t slot, uint32_t epoch, pulsing_obitu
 pls_err pulsing_obituary_get(pulsing *p, uint32_t slot, uint32_t epoch,
                              pulsing_obituary *obituary_out)
 {
-    if (slot >= PLS_SLOTS_MAX) {
-        return PLS_ENOENT;
-    }
-    pls_err err = pls_directory_death(p->info->directory, slot, epoch, &obituary_out->death);
+    pls_err err = pulsing_death_get(p, slot, epoch, &obituary_out->death);
     obituary_out->run_count = 0;
     obituary_out->output_bytes = 0;
     if (err == PLS_OK && obituary_out->death.state == PLS_SLOT_DEAD && p->closed_text == NULL) {

@@ -39,10 +39,6 @@ void pulsing_close(pulsing *p);
  * until pulsing_close(). Threads: owner thread; never blocks. */
 void pulsing_fail(pulsing *p, const char *text);
 
-/* How the process (slot, epoch) ended ("pid 4711, SIGKILL"), or NULL while that is not known. Lent
- * until the slot's next death. */
-const char *pulsing_death_words(const pulsing *p, uint32_t slot, uint32_t epoch);
-
 /* Why nothing can be sent any more, or NULL. Lent until close. */
 const char *pulsing_closed_text(const pulsing *p);
 

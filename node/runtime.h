@@ -75,10 +75,10 @@ typedef struct pls_link {
     bool space_wanted;
 } pls_link;
 
-/* How the last process in a slot ended, for texts that are read later. */
+/* How the last process in a slot ended, for those who ask when the slot is used again. */
 typedef struct pls_end {
     uint32_t epoch;
-    char text[96];
+    pls_death death;
 } pls_end;
 
 typedef enum pls_target_state {

@@ -101,6 +101,7 @@ void core_loop_arm(core_runtime *rt);
 void core_on_dead_letter(void *context, uint8_t reason);
 PyObject *core_letters_tell(PyObject *self, PyObject *ignored);
 void core_on_death(void *context, uint32_t slot, uint32_t epoch);
+PyObject *core_death(PyObject *self, PyObject *args);
 /* Fills an ActorDied in with what is known of the process (slot, epoch), now or when it is read. */
 void core_death_tell(core_ref *ref, PyObject *exception, uint32_t slot, uint32_t epoch);
 

@@ -102,8 +102,16 @@ int core_fail_target(core_state *state, pls_err err, core_ref *ref)
         PyErr_SetString(state->errors[CORE_SYSTEM_CLOSED], pulsing_closed_text(ref->rt->p));
         return -1;
     }
-    if (err != PLS_EDEAD || death == NULL) {
+    char words_of_death[160];
+    if (err != PLS_EDEAD) {
         return core_fail(state, err, "the message was not sent");
+    }
+    if (death == NULL) {
+        /* It had died before this process ever had to do with it. */
+        pulsing_death_words(ref->rt->p, pulsing_target_slot(ref->target),
+                            pulsing_target_epoch(ref->target), words_of_death,
+                            sizeof words_of_death);
+        death = words_of_death;
     }
     PyObject *words = core_ref_words(ref);
     if (words != NULL) {

@@ -79,6 +79,33 @@ void core_on_death(void *context, uint32_t slot, uint32_t epoch)
     Py_XDECREF(facts);
 }
 
+/* death(slot, epoch): asked for when no message had been exchanged with the process before it died,
+ * in which case on_death did not come. */
+PyObject *core_death(PyObject *self, PyObject *args)
+{
+    core_runtime *rt = (core_runtime *)self;
+    unsigned slot = 0;
+    unsigned epoch = 0;
+    pls_death death;
+    if (!PyArg_ParseTuple(args, "II", &slot, &epoch)) {
+        return NULL;
+    }
+    PyObject *key = Py_BuildValue("(II)", slot, epoch);
+    PyObject *facts = key != NULL ? PyDict_GetItemWithError(rt->deaths, key) : NULL;
+    /* Texts of errors are read by any thread; only the owner may ask the node. */
+    bool owner = rt->p != NULL && rt->thread == PyThread_get_thread_ident();
+    if (key != NULL && facts == NULL && !PyErr_Occurred() && owner && !pulsing_forked(rt->p) &&
+        pulsing_death_get(rt->p, slot, epoch, &death) == PLS_OK && death.state == PLS_SLOT_DEAD) {
+        core_on_death(rt, slot, epoch);
+        facts = PyDict_GetItemWithError(rt->deaths, key);
+    }
+    Py_XDECREF(key);
+    if (facts == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    return Py_NewRef(facts != NULL ? facts : Py_None);
+}
+
 /* The host is told at most ten times a second, however many there are. */
 void core_on_dead_letter(void *context, uint8_t Py_UNUSED(reason))
 {

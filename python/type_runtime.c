@@ -515,6 +515,9 @@ static void runtime_dealloc(PyObject *self)
 static PyMethodDef runtime_methods[] = {
     {"start", runtime_start, METH_VARARGS, "start(host, system): begin to take in messages."},
     {"on_event", core_loop_on_event, METH_NOARGS, "The eventfd is readable."},
+    {"death", core_death, METH_VARARGS,
+     "death(slot, epoch): what is known of a process that has ended, as pulsing._errors reads it, "
+     "or None."},
     {"on_wake", core_loop_on_wake, METH_NOARGS, "Something for this process itself is queued."},
     {"on_arm", core_loop_on_arm, METH_NOARGS, "The loop has turned."},
     {"on_patrol", core_patrol_on_timer, METH_NOARGS, "Look at the calls that wait."},
@@ -542,8 +545,6 @@ static PyMethodDef runtime_methods[] = {
 
 static PyMemberDef runtime_members[] = {
     {"node_id", T_OBJECT, offsetof(core_runtime, node_id), READONLY, "16 bytes."},
-    {"deaths", T_OBJECT, offsetof(core_runtime, deaths), READONLY,
-     "{(slot, epoch): what is known of a process that ended}, as pulsing._errors reads it."},
     {"system", T_OBJECT, offsetof(core_runtime, system), READONLY, "The system it belongs to."},
     {"ask_timeout", T_DOUBLE, offsetof(core_runtime, ask_timeout), 0, "Seconds; 0: none."},
     {"slow_ask", T_DOUBLE, offsetof(core_runtime, slow_ask), 0,

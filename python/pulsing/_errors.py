@@ -113,7 +113,7 @@ class ActorDied(PulsingError):
     def _look(self) -> None:
         if self._death is not None:
             runtime, slot, epoch = self._death
-            facts = runtime.deaths.get((slot, epoch))
+            facts = runtime.death(slot, epoch)
             if facts is not None:
                 self._death = None
                 self._learn(facts)
@@ -171,7 +171,7 @@ def _last_words(method: str | None, output: str) -> str:
 def tell_death(error: ActorDied, runtime: Any, actor: Any, slot: int, epoch: int) -> None:
     """Says of what process, and of what actor, the error speaks."""
     error._known = {"actor": actor}
-    facts = runtime.deaths.get((slot, epoch))
+    facts = runtime.death(slot, epoch)
     if facts is not None:
         error._learn(facts)
     elif ", dying)" in str(error):

@@ -657,7 +657,7 @@ def left_in_turn(rt: Any, place: tuple[int, int], error: BaseException) -> bool 
     does not tell yet how it ended."""
     if isinstance(error, WorkerLeaving):
         return True
-    facts = rt.deaths.get(place)
+    facts = rt.death(*place)
     if facts is None:
         # Without a line in the directory nobody will learn more; with one, its end is still coming.
         here = [line[2] for line in rt.directory() if line[:2] == place]

@@ -189,7 +189,7 @@ class Faults:
         finally:
             os.close(fd)
         end = time.monotonic() + _KNOWN_S_MAX
-        while place is not None and place not in self._system._rt.deaths:
+        while place is not None and self._system._rt.death(*place) is None:
             if time.monotonic() > end:
                 break  # a node that is paused tells nobody
             await asyncio.sleep(0.001)

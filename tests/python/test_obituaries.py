@@ -15,7 +15,7 @@ import time
 import pytest
 
 from pulsing import ActorDied
-from pulsing.actor import SystemConfig, as_actor, create_actor_system
+from pulsing.actor import SystemConfig, as_actor, create_actor_system, current_context
 
 
 @as_actor
@@ -59,6 +59,18 @@ class Carrier:
             while "dying" in str(error):
                 await asyncio.sleep(0.01)
             raise
+
+
+@as_actor
+class Stranger:
+    async def meet(self, other):
+        try:
+            await other.pid()
+        except ActorDied as error:
+            return str(error), error.pid, error.signal
+
+    async def watch(self, other):
+        return await current_context().system.watch(other)
 
 
 @as_actor(restart="on_failure", min_backoff=0.001)
@@ -149,6 +161,19 @@ async def test_it_travels(system, eventually):
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert (again.pid, again.signal, again.method) == (pid, signal.SIGKILL, "nap")
+
+
+async def test_who_never_talked_to_the_dead_process_learns_of_its_end_too(system, eventually):
+    mortal = await Mortal.local(system, name="mortal", placement="dedicated")
+    stranger = await Stranger.local(system, placement=0)
+    pid = await mortal.pid()
+    os.kill(pid, signal.SIGKILL)
+    await final(await death_of(mortal.pid()), eventually)
+    began = time.monotonic()
+    text, died, killed_by = await stranger.meet(mortal)
+    assert f"(pid {pid}, SIGKILL)" in text and (died, killed_by) == (pid, signal.SIGKILL)
+    assert f"(pid {pid}, SIGKILL)" in await stranger.watch(mortal)
+    assert time.monotonic() - began < 4, "it waited for what does not come"
 
 
 async def test_a_rebuilt_actor_too(system, eventually):
