@@ -257,6 +257,7 @@ static PySendResult call_send(PyObject *self, PyObject *Py_UNUSED(value), PyObje
     }
     if (rt->ready != NULL && !call->control && !is_here(call)) {
         if (core_loop_turn_due(rt)) {
+            call->yielded = true;
             *out = Py_NewRef(Py_None);
             return PYGEN_NEXT;
         }

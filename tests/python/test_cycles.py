@@ -66,8 +66,9 @@ class Node:
         return [one.result() for one in done]
 
     async def limited(self, seconds):
+        await asyncio.sleep(0.1)
         try:
-            return await asyncio.wait_for(self.other.nap(0.01), seconds)
+            return await asyncio.wait_for(self.other.nap(seconds * 3), seconds)
         except asyncio.TimeoutError:
             return "limited"
 
@@ -153,11 +154,7 @@ async def test_a_long_wait_for_a_busy_actor_is_no_circle(system):
 
 async def test_an_ask_that_gives_up_in_time_is_no_circle(system):
     a, b = await circle(system, (0, 1))
-    for _ in range(5):  # on a busy machine the two may miss each other
-        got = await ends([a.limited(0.2), b.limited(0.2)], 1)
-        if "slept" not in got:
-            break
-    assert got == ["limited", "limited"]
+    assert await ends([a.limited(0.2), b.limited(0.2)], 1) == ["limited", "limited"]
 
 
 async def test_those_who_wait_for_a_circle_wait_on(system):
@@ -210,11 +207,10 @@ class Chain:
 @pytest.mark.both_loops
 @pytest.mark.parametrize("places", [("here", "here"), (0, 0), (0, 1)])
 async def test_one_chain_that_closes_on_itself_fails_at_once(system, places):
+    """By the chain that the request carries, and not by a probe, whose error reads otherwise. Many
+    times, since a handler that awaits a call may be looking for its answer, may have given the loop
+    a turn, or may sleep."""
     nodes = await circle(system, places, Chain)
-    took = []
-    while not took or (len(took) < 5 and min(took) >= 0.25):  # a busy machine may need that long
-        begin = time.monotonic()
-        with pytest.raises(DeadlockError):
+    for _ in range(500):
+        with pytest.raises(DeadlockError, match="an ask would wait for itself"):
             await asyncio.wait_for(nodes[0].pull(), 20)
-        took.append(time.monotonic() - begin)
-    assert min(took) < 0.25, "not by a probe"
