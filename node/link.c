@@ -74,6 +74,11 @@ void pls_link_publish(pulsing *p, uint32_t slot, uint32_t len, uint16_t type, ui
                                      .slot = slot,
                                      .bytes = len,
                                      .reply = type == PLS_WIRE_REPLY};
+    if (departure.reply) {
+        /* Whoever has the answer must not see its handler hold this process up: the release of the
+         * commit publishes this, too. */
+        atomic_store_explicit(pls_watch_held(p), 0, memory_order_relaxed);
+    }
     departure.seq =
         pls_outbox_commit(outbox, len, type, flags, pls_clock_stamp(&p->clock, departure.tick));
     departure.woke = pls_outbox_wake(outbox);

@@ -183,14 +183,7 @@ static void raised_tell(core_runtime *rt, const pulsing_origin *origin, PyObject
 
 void core_reply_raised(core_runtime *rt, const pulsing_origin *origin)
 {
-    PyObject *type = NULL;
-    PyObject *value = NULL;
-    PyObject *traceback = NULL;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(value, traceback);
-    }
+    PyObject *value = core_exception_taken();
     raised_tell(rt, origin, value);
     pulsing_send send;
     if (origin->call_id != 0 &&
@@ -199,9 +192,7 @@ void core_reply_raised(core_runtime *rt, const pulsing_origin *origin)
         PyErr_Clear();
         core_reply_text(rt, origin, PULSING_BAD_MESSAGE, "its exception could not be sent");
     }
-    Py_XDECREF(type);
     Py_XDECREF(value);
-    Py_XDECREF(traceback);
 }
 
 int core_source(core_runtime *rt, const pulsing_message *message, pls_source *source,

@@ -20,7 +20,7 @@
 #define WAITERS_FIRST 4
 #define DEATH_TEXT_BYTES 128
 /* A handler that has run for this long counts as one that keeps its worker. */
-#define HELD_NS 10000000ull
+#define HELD_NS 1000000ull
 #define HELD_LOAD (1ull << 32) /* more than a worker has actors */
 /* An actor placed on a worker shows in its count well before this, or will not. */
 #define PLACED_VISIBLE_NS 1000000000ull

@@ -21,7 +21,7 @@ __all__ = ["ActorSystem", "create_actor_system"]
 
 ROLE_WORKER = 2
 # A handler that has kept its worker's thread for longer makes others look for another worker.
-HELD_S = 0.01
+HELD_S = 0.001
 ALIVE = 2
 WAIT_FOREVER = 0xFFFFFFFF
 EDEAD = 5

@@ -37,8 +37,15 @@ static void answer_seen(void *context, void *user, const pulsing_message *messag
     answers++;
 }
 
+static _Noreturn void stand_still(void)
+{
+    for (;;) {
+        pause();
+    }
+}
+
 /* "add" is answered at once, "raise" with an exception; "stick" never ends, which is what one wants
- * to see from outside; "suspend" goes on elsewhere. */
+ * to see from outside; "linger" does not end after its answer; "suspend" goes on elsewhere. */
 static pulsing_taken request_handle(void *context, void *user, const pulsing_message *message)
 {
     (void)context;
@@ -46,9 +53,7 @@ static pulsing_taken request_handle(void *context, void *user, const pulsing_mes
     bool raises = message->method_bytes == 5 && memcmp(message->method, "raise", 5) == 0;
     pulsing_send send;
     if (message->method_bytes == 5 && memcmp(message->method, "stick", 5) == 0) {
-        for (;;) {
-            pause();
-        }
+        stand_still();
     }
     if (message->method_bytes == 7) {
         return PULSING_RUNNING;
@@ -60,6 +65,9 @@ static pulsing_taken request_handle(void *context, void *user, const pulsing_mes
         pulsing_reply_begin(host, &message->origin, raises ? PULSING_RAISED : PULSING_OK, &send) ==
             PLS_OK) {
         (void)pulsing_commit(host, &send, 0, NULL, false);
+    }
+    if (message->method_bytes == 6) {
+        stand_still();
     }
     return PULSING_DONE;
 }
@@ -520,6 +528,38 @@ START_TEST(test_off_gives_nothing_and_works)
 }
 END_TEST
 
+static void kill_and_end(pair *of)
+{
+    int status = 0;
+    ck_assert_int_eq(kill(of->pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(of->pid, &status, 0), of->pid);
+    pair_end(of);
+}
+
+static uint64_t held_since(const pair *of)
+{
+    const pls_directory *directory = pls_attach_info_of(pulsing_attach_of(here))->directory;
+    return atomic_load(&directory->lines[of->slot].held_since_ns);
+}
+
+START_TEST(test_who_has_the_answer_does_not_see_its_handler_hold_the_process)
+{
+    pair of;
+    pair_begin(&of, "counters");
+    call_send(&of, "linger", 0);
+    answers_wait(1);
+    ck_assert_uint_eq(held_since(&of), 0);
+    kill_and_end(&of);
+    pair_begin(&of, "counters");
+    call_send(&of, "stick", 0);
+    double until = world_now_ms() + WAIT_MS;
+    while (held_since(&of) == 0) {
+        ck_assert_double_lt(world_now_ms(), until);
+    }
+    kill_and_end(&of);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("node.watch");
@@ -528,6 +568,7 @@ int main(void)
     tcase_add_test(tcase, test_a_stopped_and_a_killed_process_are_read);
     tcase_add_test(tcase, test_counters_only_leaves_rings_and_histograms_out);
     tcase_add_test(tcase, test_what_handlers_raise_is_counted_and_its_text_kept);
+    tcase_add_test(tcase, test_who_has_the_answer_does_not_see_its_handler_hold_the_process);
     tcase_add_test(tcase, test_off_gives_nothing_and_works);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

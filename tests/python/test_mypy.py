@@ -6,8 +6,6 @@ from __future__ import annotations
 import pytest
 from typechecked import mypy, unmet
 
-pytest.importorskip("mypy", reason="the extra `tests` is not installed")
-
 ACTORS = """
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass

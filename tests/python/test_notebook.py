@@ -4,17 +4,12 @@ define again, output of workers, the blocking form beside the kernel's own loop.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 
 import pytest
-
-for needed in ("ipykernel", "nbclient"):
-    if importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is missing: the extra `tests` has it", allow_module_level=True)
 
 CELLS = [
     """

@@ -16,8 +16,6 @@ from typechecked import mypy, unmet
 
 from pulsing._cli import main
 
-pytest.importorskip("mypy", reason="the extra `tests` is not installed")
-
 SHOP = '''
 """What a module may hold."""
 
