@@ -334,7 +334,9 @@ def main() -> int:
         print("\n".join(step.name for step in steps) or "no step has such a name")
         return 0 if steps else 2
     begin = time.monotonic()
-    total = Run(steps, LANES, LOGS).all()
+    run = Run(steps, LANES, LOGS)
+    total = run.all()
+    run.findings()
     minutes, seconds = divmod(int(time.monotonic() - begin), 60)
     print(f"{len(steps)} steps in {minutes} min {seconds} s, logs in build/ci")
     print(f"{total.passed} passed, {total.failed} failed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -16,6 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# What compilers, Check, ctest, pytest and sanitizers begin a finding with.
+FINDING = re.compile(r"^FAILED |^ERROR |^E   |\*\*\*|:[FE]:\w|error:|Sanitizer|not over after")
+FINDINGS_MAX = 16
 
 
 class StepFailed(Exception):
@@ -104,6 +109,7 @@ class Run:
         self.logs = logs
         self.running: dict[str, Step] = {}
         self.done: dict[str, Count] = {}
+        self.found: dict[str, list[str]] = {}
         self.ended: queue.Queue[tuple[Step, Count, float, Log]] = queue.Queue()
 
     def perform(self, step: Step) -> None:
@@ -147,6 +153,15 @@ class Run:
             print(
                 "".join(f"    | {line}\n" for line in log.text().splitlines()), end="", flush=True
             )
+
+        if count.failed:
+            lines = [line.strip() for line in log.text().splitlines() if FINDING.search(line)]
+            self.found[step.name] = [*lines[-FINDINGS_MAX:], *([count.note] if count.note else [])]
+
+    def findings(self) -> None:
+        """Says again, in short, what failed: whole logs are long and may be cut."""
+        for name, lines in self.found.items():
+            print(f"failed: {name}", *lines, sep="\n    ", flush=True)
 
     def all(self) -> Count:
         while True:

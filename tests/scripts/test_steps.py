@@ -34,6 +34,28 @@ def test_all_output_of_a_failing_step_is_shown(
     assert "after: not run, bad failed" in shown
 
 
+def test_what_failed_is_said_again_in_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "collected 3 items",
+        "arena_test.c:117:F:arena:test_warm:0: 20 < 16",
+        "E   assert 1 == 2",
+    ]
+    lines += ["FAILED tests/test_a.py::test_b - assert 1 == 2", "1 failed, 2 passed"]
+
+    def finding(log: Log) -> Count:
+        log.write("\n".join(lines))
+        return Count(2, 1, "1 skipped")
+
+    run = Run([Step("good", passing), Step("bad", finding)], 2, tmp_path)
+    run.all()
+    capsys.readouterr()
+    run.findings()
+    expected = ["failed: bad", *lines[1:4], "1 skipped"]
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == expected
+
+
 def test_a_raising_step_fails_and_the_rest_runs(tmp_path: Path) -> None:
     def raising(log: Log) -> Count:
         raise OSError("broken")
