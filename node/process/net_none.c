@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stands in for the net in programs that are linked without ZeroMQ: pulsing-node, which hands
+ * over to pulsing-node-net before it needs one, and tests. Taken from the archive only where net.c
+ * is not linked. */
+#include "node/process/net.h"
+
+#include "base/assert.h"
+#include "node/process/node.h"
+
+#include <stdio.h>
+
+bool pls_net_is_linked(void)
+{
+    return false;
+}
+
+pls_err pls_net_create(pls_node *node, pls_net **net_out, char *trouble)
+{
+    if (node->settings.options.addr != NULL) {
+        snprintf(trouble, PLS_TROUBLE_BYTES_MAX,
+                 "this program has no network: pulsing-node-net is missing beside it");
+        return PLS_EUNSUPPORTED;
+    }
+    *net_out = NULL;
+    return PLS_OK;
+}
+
+void pls_net_destroy(pls_net *net)
+{
+    pls_assert(net == NULL);
+}
+
+bool pls_net_leave(pls_net *net)
+{
+    pls_assert(net == NULL);
+    return true;
+}
