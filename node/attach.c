@@ -209,6 +209,8 @@ static pls_attach_event_type event_type(uint16_t packet_type)
         return PLS_EVENT_ROUTE;
     case PLS_CONTROL_ACTOR_LOST:
         return PLS_EVENT_ACTOR_LOST;
+    case PLS_CONTROL_MEMBER:
+        return PLS_EVENT_MEMBER;
     case PLS_CONTROL_SHUTDOWN_NOTICE:
         return PLS_EVENT_SHUTDOWN;
     default:

@@ -47,6 +47,7 @@ typedef enum pls_attach_event_type {
                              `name` its registered name if any; answer pls_attach_rebuilt() */
     PLS_EVENT_ROUTE,      /* `actor` now lives in (`slot`, `epoch`) */
     PLS_EVENT_ACTOR_LOST, /* `actor` will not be rebuilt; `text` says why */
+    PLS_EVENT_MEMBER,     /* `number` (pls_member_event) happened to the node in `data`, an entry */
     PLS_EVENT_SHUTDOWN,   /* drain, close and exit within `number` ms; then comes SIGKILL */
 } pls_attach_event_type;
 

@@ -47,6 +47,7 @@ typedef enum pls_control_type {
     PLS_CONTROL_OBS_GET = 22,      /* slot, epoch: the obs memfd, also of the last 8 dead */
     PLS_CONTROL_ACTOR_FIND = 23,
     PLS_CONTROL_WORKER_RECYCLE = 24, /* a worker of itself: it will leave for a fresh one */
+    PLS_CONTROL_MEMBERS_LIST = 25,   /* flags: PLS_MEMBERS_FOLLOW */
     PLS_CONTROL_CLIENT_TYPES_END,
 
     /* node to client */
@@ -57,6 +58,7 @@ typedef enum pls_control_type {
     PLS_CONTROL_ROUTE = 131,   /* actor, slot, epoch */
     PLS_CONTROL_ACTOR_LOST = 132,
     PLS_CONTROL_SHUTDOWN_NOTICE = 133, /* number: ms left */
+    PLS_CONTROL_MEMBER = 134,          /* number: pls_member_event, data: pls_node_entry */
     PLS_CONTROL_NODE_TYPES_END,
 } pls_control_type;
 

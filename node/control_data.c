@@ -127,6 +127,43 @@ pls_err pls_name_entry_next(const uint8_t **data, size_t *data_bytes, pls_name_e
     return PLS_OK;
 }
 
+void pls_node_entry_encode(const pls_node_entry *entry, pls_writer *w)
+{
+    pls_write_u8(w, (uint8_t)entry->status);
+    pls_write_bytes(w, entry->node_id, sizeof entry->node_id);
+    pls_write_u64(w, entry->generation);
+    pls_write_u16(w, (uint16_t)entry->name_bytes);
+    pls_write_u16(w, (uint16_t)entry->address_bytes);
+    pls_write_bytes(w, entry->name, entry->name_bytes);
+    pls_write_bytes(w, entry->address, entry->address_bytes);
+    pls_assert(!w->bad);
+}
+
+pls_err pls_node_entry_next(const uint8_t **data, size_t *data_bytes, pls_node_entry *entry_out)
+{
+    pls_reader r = pls_reader_over(*data, *data_bytes);
+    pls_node_entry entry = {0};
+    if (*data_bytes == 0) {
+        return PLS_EEMPTY;
+    }
+    uint8_t status = pls_read_u8(&r);
+    const uint8_t *node_id = pls_read_bytes(&r, sizeof entry.node_id);
+    entry.generation = pls_read_u64(&r);
+    entry.name_bytes = pls_read_u16(&r);
+    entry.address_bytes = pls_read_u16(&r);
+    entry.name = (const char *)pls_read_bytes(&r, entry.name_bytes);
+    entry.address = (const char *)pls_read_bytes(&r, entry.address_bytes);
+    if (r.bad || status < PLS_NODE_ALIVE || status > PLS_NODE_LEFT) {
+        return PLS_EPROTO;
+    }
+    entry.status = (pls_node_status)status;
+    memcpy(entry.node_id, node_id, sizeof entry.node_id);
+    *data = r.at;
+    *data_bytes = pls_reader_left(&r);
+    *entry_out = entry;
+    return PLS_OK;
+}
+
 void pls_welcome_encode(const pls_welcome_data *welcome, pls_writer *w)
 {
     pls_write_u32(w, welcome->attached_count);

@@ -40,6 +40,9 @@ void pls_name_entry_encode(const pls_name_entry *entry, pls_writer *w);
 /* Bytes that pls_name_entry_encode() writes. */
 size_t pls_name_entry_bytes(const pls_name_entry *entry);
 
+/* One entry of a list of nodes. */
+void pls_node_entry_encode(const pls_node_entry *entry, pls_writer *w);
+
 /* What a greeting tells about the node. */
 typedef struct pls_welcome_data {
     uint32_t attached_count;

@@ -22,7 +22,7 @@
  * Threads: the same for every function of this header: any thread; never blocks. */
 
 #define PLS_DIRECTORY_MAGIC 0x31524944534c5550ull /* "PULSDIR1" */
-#define PLS_DIRECTORY_VERSION 1
+#define PLS_DIRECTORY_VERSION 2
 #define PLS_DIRECTORY_HEADER_BYTES 4096
 #define PLS_NODE_ID_BYTES 16
 #define PLS_NODE_SLOT 0
@@ -77,6 +77,8 @@ typedef struct pls_directory_line {
     uint64_t owner_reserved[5];
 } pls_directory_line;
 
+#define PLS_DIRECTORY_ADDRESS_BYTES 128
+
 typedef struct pls_directory_header {
     uint64_t magic;
     uint32_t version;
@@ -87,6 +89,7 @@ typedef struct pls_directory_header {
     uint8_t node_id[PLS_NODE_ID_BYTES];
     uint64_t node_started_ns;
     char name[PLS_NAME_BYTES_MAX + 1];
+    char address[PLS_DIRECTORY_ADDRESS_BYTES]; /* where the node listens; "": it does not */
 } pls_directory_header;
 
 typedef struct pls_directory {

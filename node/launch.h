@@ -38,6 +38,12 @@ typedef struct pls_node_options {
     uint32_t drain_timeout_ms;    /* from the shutdown notice to SIGKILL; 0: 5 s */
     uint64_t worker_memory_bytes; /* resident, beyond which a worker is killed; 0: no limit */
     bool output_plain;            /* forward workers' lines without a prefix */
+    /* Other nodes, "host:port" each; a host with colons stands in brackets. NULL: as written. */
+    const char *addr;             /* where to listen, port 0: any; NULL: a node of one host */
+    const char *advertise;        /* what peers are told; NULL: found out */
+    const char *const *seeds;     /* nodes to join, NULL-terminated; NULL: none */
+    const char *cluster_key;      /* 64 hexadecimal digits; NULL: none, or in the file */
+    const char *cluster_key_file; /* of mode 0600; NULL: none */
 } pls_node_options;
 
 typedef struct pls_node_launched {

@@ -91,6 +91,13 @@ static pls_err options_check(const pls_node_options *o, bool embedded, char *tro
         return refuse(trouble, "a node holds 256 processes, itself and its user among them: "
                                "ask for at most 254 workers");
     }
+    if (o->addr == NULL && (o->advertise != NULL || list_count(o->seeds) > 0)) {
+        return refuse(trouble, "seeds and an address to advertise are for a node that listens: "
+                               "give it an address (with_addr)");
+    }
+    if (list_count(o->seeds) > PLS_NODE_SEEDS_MAX) {
+        return refuse(trouble, "more than 64 seeds were given; a few are enough");
+    }
     if (o->worker_info_bytes > PLS_WORKER_INFO_BYTES_MAX) {
         return refuse(trouble, "what every worker receives is larger than 16 MiB");
     }
@@ -114,6 +121,11 @@ static void options_write(pls_writer *w, const pls_node_options *o, bool embedde
     list_write(w, o->template_argv);
     list_write(w, o->python_path);
     list_write(w, o->env);
+    string_write(w, o->addr);
+    string_write(w, o->advertise);
+    list_write(w, o->seeds);
+    string_write(w, o->cluster_key);
+    string_write(w, o->cluster_key_file);
     pls_write_u32(w, (uint32_t)o->worker_info_bytes);
     pls_write_bytes(w, o->worker_info, o->worker_info_bytes);
 }
@@ -129,7 +141,9 @@ pls_err pls_options_store(const pls_node_options *options, bool embedded, int *f
     size_t bytes = 64 + string_bytes(options->name) + string_bytes(options->listen) +
                    string_bytes(options->cwd) + list_bytes(options->template_argv) +
                    list_bytes(options->python_path) + list_bytes(options->env) +
-                   options->worker_info_bytes;
+                   string_bytes(options->addr) + string_bytes(options->advertise) +
+                   list_bytes(options->seeds) + string_bytes(options->cluster_key) +
+                   string_bytes(options->cluster_key_file) + options->worker_info_bytes;
     if (bytes > PLS_OPTIONS_BYTES_MAX) {
         snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "the options are larger than 64 MiB");
         return PLS_ETOOBIG;
@@ -199,6 +213,11 @@ static void options_read(pls_reader *r, pls_settings *settings)
     o->template_argv = list_read(r);
     o->python_path = list_read(r);
     o->env = list_read(r);
+    o->addr = string_read(r);
+    o->advertise = string_read(r);
+    o->seeds = list_read(r);
+    o->cluster_key = string_read(r);
+    o->cluster_key_file = string_read(r);
     o->worker_info_bytes = pls_read_u32(r);
     o->worker_info = pls_read_bytes(r, o->worker_info_bytes);
     /* The program's path is not sent: whoever reads this runs it already. */
@@ -246,6 +265,7 @@ void pls_settings_fini(pls_settings *settings)
     free((void *)(uintptr_t)settings->options.template_argv);
     free((void *)(uintptr_t)settings->options.python_path);
     free((void *)(uintptr_t)settings->options.env);
+    free((void *)(uintptr_t)settings->options.seeds);
     free(settings->memory);
     *settings = (pls_settings){0};
 }

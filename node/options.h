@@ -15,6 +15,7 @@
 #define PLS_OPTIONS_BYTES_MAX (64u << 20)
 #define PLS_OPTIONS_LIST_MAX 65536
 #define PLS_WORKER_INFO_BYTES_MAX (16u << 20)
+#define PLS_NODE_SEEDS_MAX 64
 
 /* Options as the node has them: `options` points into `memory`. */
 typedef struct pls_settings {

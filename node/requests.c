@@ -108,6 +108,13 @@ pls_err pls_attach_names_list(pls_attach *attach, uint32_t *request_out)
     return pls_attach_request(attach, &packet, request_out);
 }
 
+pls_err pls_attach_members_list(pls_attach *attach, bool follow, uint32_t *request_out)
+{
+    pls_control_packet packet = {.type = PLS_CONTROL_MEMBERS_LIST,
+                                 .flags = follow ? PLS_MEMBERS_FOLLOW : 0};
+    return pls_attach_request(attach, &packet, request_out);
+}
+
 pls_err pls_attach_output_tail(pls_attach *attach, uint32_t slot, uint32_t epoch,
                                uint32_t *request_out)
 {

@@ -97,6 +97,52 @@ PLS_MUST_USE pls_err pls_attach_names_list(pls_attach *attach, uint32_t *request
 PLS_MUST_USE pls_err pls_name_entry_next(const uint8_t **data, size_t *data_bytes,
                                          pls_name_entry *entry_out);
 
+/* Nodes of the cluster, as this one knows them. */
+typedef enum pls_node_status {
+    PLS_NODE_ALIVE = 1,
+    PLS_NODE_SUSPECT = 2, /* it does not answer; it may still be alive */
+    PLS_NODE_DEAD = 3,
+    PLS_NODE_LEFT = 4,
+} pls_node_status;
+
+typedef enum pls_member_event {
+    PLS_NODE_UNCHANGED = 0,
+    PLS_NODE_JOINED = 1,
+    PLS_NODE_SUSPECTED = 2,
+    PLS_NODE_BACK = 3, /* a suspect has answered, or one that counted as dead is there again */
+    PLS_NODE_DIED = 4,
+    PLS_NODE_GONE = 5,     /* it left in peace */
+    PLS_NODE_ISOLATED = 6, /* this node itself has lost the many */
+    PLS_NODE_REGAINED = 7,
+    PLS_NODE_CONFLICT = 8, /* another live node runs under the same name */
+} pls_member_event;
+
+typedef struct pls_node_entry {
+    pls_node_status status;
+    uint8_t node_id[PLS_NODE_ID_BYTES];
+    uint64_t generation;
+    const char *name;
+    size_t name_bytes;
+    const char *address; /* "10.0.0.7:7100" */
+    size_t address_bytes;
+} pls_node_entry;
+
+#define PLS_MEMBERS_FOLLOW 1u   /* asked: PLS_EVENT_MEMBER for each change from now on */
+#define PLS_MEMBERS_JOINED 1u   /* answered: another node is known, or none is looked for */
+#define PLS_MEMBERS_ISOLATED 2u /* answered: this node has lost the many */
+
+/* The members of the cluster, dead ones that are still remembered among them; none at all from a
+ * node without an address. REPLY: `data` for pls_node_entry_next(), `flags`, and in `text` what the
+ * seeds have answered, for people. */
+PLS_MUST_USE pls_err pls_attach_members_list(pls_attach *attach, bool follow,
+                                             uint32_t *request_out);
+
+/* Takes the next entry off the bytes of a list; the entry lends from them.
+ * Errors:  PLS_EEMPTY at the end; PLS_EPROTO.
+ * Owns:    moves *data and *data_bytes on. Threads: any thread; never blocks. */
+PLS_MUST_USE pls_err pls_node_entry_next(const uint8_t **data, size_t *data_bytes,
+                                         pls_node_entry *entry_out);
+
 /* The last output lines (40 at the most) of a worker, alive or dead and not yet forgotten: it is
  * kept for the last 64 dead. REPLY: `text`; PLS_ENOENT. Workers themselves are listed from the
  * directory: role, index, pid and counts are there. */

@@ -40,6 +40,7 @@ PLATFORM_FILES: dict[str, set[str]] = {
     "doorbells": {
         "shm/bell.c",
         "node/process/vigil.c",
+        "node/process/lookup.c",
         "node/process/output.c",
         "zmq_transport/reactor.c",
     },
@@ -51,6 +52,7 @@ PLATFORM_FILES: dict[str, set[str]] = {
         "node/control.c",
         "node/launch.c",
         "node/process/node.c",
+        "node/process/reach.c",
         "node/process/template.c",
         "node/process/workers.c",
         "zmq_transport/address.c",

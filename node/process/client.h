@@ -63,6 +63,7 @@ struct pls_client {
     pls_client *stranger_next;
     pls_client *stranger_previous;
     uint32_t name_waits; /* finds of this client that wait */
+    bool follows_members;
 };
 
 /* Packets that may wait for a client's socket; one that lets more pile up is cut off. */

@@ -19,6 +19,12 @@ void pls_leave_check(pls_node *node)
         node->template.stage != PLS_TEMPLATE_OFF) {
         return;
     }
+    if (!pls_net_leave(node->net)) {
+        return;
+    }
+    /* Whoever asked for the end may use the port again when it is answered. */
+    pls_net_destroy(node->net);
+    node->net = NULL;
     askers_answer(node);
     pls_loop_stop(node->loop);
 }

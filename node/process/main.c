@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define GREETING_TIMEOUT_MS 5000
+
+extern char **environ;
 
 /* Standard input is nobody's here; descriptors 0 to 2 exist whatever the launcher had. */
 static void stdio_prepare(void)
@@ -65,6 +68,21 @@ static void launcher_tell(pls_err err, const char *trouble)
     free(bytes);
 }
 
+/* A node with an address needs the program that has a network, which lies beside this one. Returns
+ * when there is none; then the node says so. */
+static void network_program_become(void)
+{
+    static const char suffix[] = "-net";
+    char path[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - sizeof suffix);
+    if (len <= 0 || (size_t)len >= sizeof path - sizeof suffix) {
+        return;
+    }
+    memcpy(path + len, suffix, sizeof suffix);
+    char *const argv[] = {path, NULL};
+    execve(path, argv, environ);
+}
+
 int main(void)
 {
     char trouble[PLS_TROUBLE_BYTES_MAX] = "";
@@ -75,6 +93,9 @@ int main(void)
         fprintf(stderr, "pulsing-node is started by Pulsing itself; to run a node by hand, use "
                         "`pulsing node`\n");
         return 2;
+    }
+    if (settings.options.addr != NULL && !pls_net_is_linked()) {
+        network_program_become();
     }
     bool embedded = settings.embedded;
     stdio_prepare();

@@ -6,6 +6,8 @@
 
 #include "base/assert.h"
 #include "node/process/node.h"
+#include "node/process/roster.h"
+#include "node/requests.h"
 
 #include <stdio.h>
 
@@ -34,4 +36,12 @@ bool pls_net_leave(pls_net *net)
 {
     pls_assert(net == NULL);
     return true;
+}
+
+void pls_roster_list(pls_client *client, pls_control_packet *packet)
+{
+    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
+                                .request = packet->request,
+                                .flags = PLS_MEMBERS_JOINED};
+    pls_client_send(client, &reply);
 }

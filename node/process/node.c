@@ -274,6 +274,9 @@ static pls_err parts_open(pls_node *node, char *trouble)
         err = life_open(node);
     }
     if (err == PLS_OK) {
+        err = pls_net_create(node, &node->net, trouble);
+    }
+    if (err == PLS_OK) {
         err = launcher_open(node);
     }
     return err;
@@ -354,6 +357,8 @@ void pls_node_destroy(pls_node *node)
 {
     if (node->loop != NULL) {
         listener_close(node);
+        pls_net_destroy(node->net);
+        node->net = NULL;
         (void)pls_loop_unwatch(node->loop, &node->life_notice);
         /* Before the clients, whose memory it reads. */
         pls_vigil_destroy(node->vigil);

@@ -10,6 +10,7 @@
 #include "node/process/loop.h"
 #include "node/process/memory_limit.h"
 #include "node/process/names.h"
+#include "node/process/net.h"
 #include "node/process/output.h"
 #include "node/process/restarts.h"
 #include "node/process/template.h"
@@ -95,6 +96,7 @@ struct pls_node {
     pls_name_waiter *name_waiters;
     uint32_t name_waiter_count;
     pls_restarts *restarts;
+    pls_net *net; /* NULL: this node has no address */
     pls_leave leave;
     pls_memory_limit memory_limit;
     pls_segment_question questions[PLS_SEGMENT_QUESTIONS_MAX];

@@ -5,6 +5,7 @@
 #include "node/process/greeting.h"
 #include "node/process/node.h"
 #include "node/process/registry.h"
+#include "node/process/roster.h"
 #include "node/process/workers.h"
 
 #include "base/assert.h"
@@ -307,6 +308,7 @@ static serve_function *const serve_by_type[PLS_CONTROL_CLIENT_TYPES_END] = {
     [PLS_CONTROL_OBS_GET] = serve_obs_get,
     [PLS_CONTROL_ACTOR_FIND] = serve_actor_find,
     [PLS_CONTROL_WORKER_RECYCLE] = serve_worker_recycle,
+    [PLS_CONTROL_MEMBERS_LIST] = pls_roster_list,
 };
 
 void pls_client_serve(pls_client *client, pls_control_packet *packet)
