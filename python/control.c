@@ -113,6 +113,11 @@ static int event_handle(core_runtime *rt, const pls_attach_event *event)
                                     (Py_ssize_t)event->name_bytes,
                                     event->data_bytes > 0 ? (const char *)event->data : "",
                                     (Py_ssize_t)event->data_bytes));
+    case PLS_EVENT_MEMBER:
+        return notice(rt, "on_member",
+                      Py_BuildValue("(Ky#)", (unsigned long long)event->number,
+                                    event->data_bytes > 0 ? (const char *)event->data : "",
+                                    (Py_ssize_t)event->data_bytes));
     case PLS_EVENT_SHUTDOWN:
         return notice(rt, "on_shutdown", Py_BuildValue("(K)", (unsigned long long)event->number));
     }
@@ -335,6 +340,47 @@ PyObject *core_control_names_list(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     pls_err err = pls_attach_names_list(attach, &request);
     return request_sent((core_runtime *)self, err, request, "listing names");
+}
+
+PyObject *core_control_members_list(PyObject *self, PyObject *follow)
+{
+    uint32_t request = 0;
+    struct pls_attach *attach = control_of(self);
+    if (attach == NULL) {
+        return NULL;
+    }
+    pls_err err = pls_attach_members_list(attach, PyObject_IsTrue(follow) > 0, &request);
+    return request_sent((core_runtime *)self, err, request, "listing the cluster");
+}
+
+/* The entries in the data of members_list() and of a notice: [(status, node_id, generation, name,
+ * address)]. */
+PyObject *core_control_members_parse(PyObject *Py_UNUSED(self), PyObject *bytes)
+{
+    const uint8_t *data = (const uint8_t *)PyBytes_AsString(bytes);
+    if (data == NULL) {
+        return NULL;
+    }
+    size_t left = (size_t)PyBytes_GET_SIZE(bytes);
+    PyObject *list = PyList_New(0);
+    pls_node_entry entry;
+    while (list != NULL && pls_node_entry_next(&data, &left, &entry) == PLS_OK) {
+        PyObject *name = PyUnicode_DecodeUTF8(entry.name, (Py_ssize_t)entry.name_bytes, "replace");
+        PyObject *address =
+            PyUnicode_DecodeUTF8(entry.address, (Py_ssize_t)entry.address_bytes, "replace");
+        PyObject *item = name == NULL || address == NULL
+                             ? NULL
+                             : Py_BuildValue("(iy#KOO)", (int)entry.status, entry.node_id,
+                                             (Py_ssize_t)sizeof entry.node_id,
+                                             (unsigned long long)entry.generation, name, address);
+        if (item == NULL || PyList_Append(list, item) < 0) {
+            core_clear(&list);
+        }
+        Py_XDECREF(name);
+        Py_XDECREF(address);
+        Py_XDECREF(item);
+    }
+    return list;
 }
 
 /* The entries in the data of names_list(): [(name, actor, slot, epoch, flags, class, metadata)]. */

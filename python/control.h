@@ -10,6 +10,8 @@ PyObject *core_control_name_register(PyObject *self, PyObject *args);
 PyObject *core_control_name_unregister(PyObject *self, PyObject *args);
 PyObject *core_control_name_find(PyObject *self, PyObject *args);
 PyObject *core_control_names_list(PyObject *self, PyObject *args);
+PyObject *core_control_members_list(PyObject *self, PyObject *follow);
+PyObject *core_control_members_parse(PyObject *self, PyObject *bytes);
 PyObject *core_control_names_parse(PyObject *self, PyObject *args);
 PyObject *core_control_restart_register(PyObject *self, PyObject *args);
 PyObject *core_control_actor_unregister(PyObject *self, PyObject *args);
@@ -32,6 +34,10 @@ PyObject *core_control_shutdown(PyObject *self, PyObject *args);
         {"names_list", core_control_names_list, METH_NOARGS, "All names of this node."},           \
         {"names_parse", core_control_names_parse, METH_O,                                          \
          "The entries in what names_list() gave."},                                                \
+        {"members_list", core_control_members_list, METH_O,                                        \
+         "members_list(follow): the nodes of the cluster."},                                       \
+        {"members_parse", core_control_members_parse, METH_O,                                      \
+         "The entries in what members_list() gave."},                                              \
         {"restart_register", core_control_restart_register, METH_VARARGS,                          \
          "restart_register(actor, policy, max, min_ms, max_ms, place, index, spec)"},              \
         {"actor_unregister", core_control_actor_unregister, METH_O, "actor_unregister(actor)"},    \

@@ -111,6 +111,7 @@ typedef struct core_runtime {
     PyObject *requests; /* request id -> core_call */
     PyObject *deaths;   /* (slot, epoch) -> what is known of a process that ended */
     PyObject *node_id;  /* bytes */
+    PyObject *address;  /* str; None for a node of one host */
     core_frame *frame;  /* of the plain method that runs now */
     core_call *waiting; /* blocking form: calls whose threads sleep */
     PyObject *patrol;   /* the timer that looks at calls that wait; NULL: none */

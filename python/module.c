@@ -80,16 +80,18 @@ static PyObject *trouble_raise(PyObject *module, pls_err err, const char *troubl
 }
 
 /* The options of a node as launch() and node_become() take them: (program, workers, template_argv,
- * sys_path, env, info, name, listen, memory, plain, worker_memory). The strings are borrowed from
- * `args`. */
+ * sys_path, env, info, name, listen, memory, plain, worker_memory, addr, advertise, seeds, key,
+ * key_file). The strings are borrowed from `args`. */
+#define LISTS 4
+
 typedef struct node_arguments {
     pls_node_options options;
-    const char **strings[3];
+    const char **strings[LISTS];
 } node_arguments;
 
 static void arguments_free(node_arguments *arguments)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LISTS; i++) {
         PyMem_Free(arguments->strings[i]);
     }
 }
@@ -97,19 +99,20 @@ static void arguments_free(node_arguments *arguments)
 static int arguments_read(PyObject *args, node_arguments *arguments)
 {
     pls_node_options *options = &arguments->options;
-    PyObject *lists[3] = {NULL, NULL, NULL};
+    PyObject *lists[LISTS] = {NULL, NULL, NULL, Py_None};
     Py_ssize_t info_bytes = 0;
     unsigned long long memory = 0;
     unsigned long long worker_memory = 0;
     int plain = 0;
     memset(arguments, 0, sizeof *arguments);
-    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp|K", &options->program, &options->workers_max,
+    if (!PyArg_ParseTuple(args, "sIOOOy#zzKp|KzzOzz", &options->program, &options->workers_max,
                           &lists[0], &lists[1], &lists[2], (const char **)&options->worker_info,
                           &info_bytes, &options->name, &options->listen, &memory, &plain,
-                          &worker_memory)) {
+                          &worker_memory, &options->addr, &options->advertise, &lists[3],
+                          &options->cluster_key, &options->cluster_key_file)) {
         return -1;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LISTS; i++) {
         if (strings_of(lists[i], &arguments->strings[i]) < 0) {
             arguments_free(arguments);
             return -1;
@@ -118,6 +121,7 @@ static int arguments_read(PyObject *args, node_arguments *arguments)
     options->template_argv = arguments->strings[0];
     options->python_path = arguments->strings[1];
     options->env = arguments->strings[2];
+    options->seeds = arguments->strings[3];
     options->worker_info_bytes = (size_t)info_bytes;
     options->memory_budget_bytes = memory;
     options->output_plain = plain != 0;

@@ -94,8 +94,10 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
         return -1;
     }
     const pls_attach_info *info = pls_attach_info_of(pulsing_attach_of(rt->p));
+    const char *address = info->directory->header.address;
     rt->node_id = PyBytes_FromStringAndSize((const char *)info->node_id, PLS_NODE_ID_BYTES);
-    return rt->node_id != NULL ? 0 : -1;
+    rt->address = address[0] != '\0' ? PyUnicode_FromString(address) : Py_NewRef(Py_None);
+    return rt->node_id != NULL && rt->address != NULL ? 0 : -1;
 }
 
 static PyObject *runtime_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -507,6 +509,7 @@ static void runtime_dealloc(PyObject *self)
     }
     runtime_clear(self);
     Py_XDECREF(rt->node_id);
+    Py_XDECREF(rt->address);
     Py_XDECREF(rt->module);
     type->tp_free(self);
     Py_DECREF(type);
@@ -545,6 +548,7 @@ static PyMethodDef runtime_methods[] = {
 
 static PyMemberDef runtime_members[] = {
     {"node_id", T_OBJECT, offsetof(core_runtime, node_id), READONLY, "16 bytes."},
+    {"address", T_OBJECT, offsetof(core_runtime, address), READONLY, "Where the node listens."},
     {"system", T_OBJECT, offsetof(core_runtime, system), READONLY, "The system it belongs to."},
     {"ask_timeout", T_DOUBLE, offsetof(core_runtime, ask_timeout), 0, "Seconds; 0: none."},
     {"slow_ask", T_DOUBLE, offsetof(core_runtime, slow_ask), 0,

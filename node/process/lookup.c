@@ -192,8 +192,8 @@ pls_err pls_lookup_answered(pls_lookup *lookup, int timeout_ms, pls_lookup_answe
     pls_err err = PLS_OK;
     pthread_mutex_lock(&lookup->lock);
     while (lookup->answer_count == 0 && lookup->running > 0 && err == PLS_OK) {
-        bool late = timeout_ms <= 0 || pthread_cond_timedwait(&lookup->answered, &lookup->lock,
-                                                              &until) == ETIMEDOUT;
+        bool late = timeout_ms <= 0 ||
+                    pthread_cond_timedwait(&lookup->answered, &lookup->lock, &until) == ETIMEDOUT;
         err = late ? PLS_ETIMEDOUT : PLS_OK;
     }
     if (lookup->answer_count > 0) {

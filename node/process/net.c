@@ -119,18 +119,42 @@ static void turn(pls_net *net)
     }
 }
 
-/* What a packet says of its sender is believed only if the connection has proved it. */
+/* Whether no other node is known under a key. */
+static bool key_is_free(pls_net *net, uint64_t key)
+{
+    pls_member member = pls_gossip_member_next(net->gossip, 0);
+    while (member != PLS_MEMBER_NONE) {
+        pls_member_view view;
+        if (pls_gossip_member(net->gossip, member, &view) == PLS_OK && view.identity.key == key) {
+            return pls_peers_of_member(&net->peers, member) == NULL;
+        }
+        member = pls_gossip_member_next(net->gossip, member + 1);
+    }
+    return true;
+}
+
+/* What a packet says of its sender is believed only if the connection has proved it. Who greeted
+ * has proved name, address and generation. Who was called has proved its node id: it has to be the
+ * member that is known by it, or a newcomer, such as a seed that answers the first time. */
+static bool sender_is_proved(pls_net *net, const pls_zmq_identity *from, uint64_t key)
+{
+    if (from->name_bytes > 0) {
+        pls_identity proved = {.generation = from->generation,
+                               .name = from->name,
+                               .address = from->address,
+                               .name_bytes = from->name_bytes,
+                               .address_bytes = from->address_bytes};
+        return key == pls_identity_key(&proved);
+    }
+    const pls_net_peer *peer = pls_net_peer_find(net, from->node_id);
+    return peer != NULL ? key == peer->key : key_is_free(net, key);
+}
+
 static void control_came(void *owner, const pls_zmq_identity *from, const void *bytes, size_t len)
 {
     pls_net *net = owner;
     uint64_t key;
-    pls_identity proved = {.generation = from->generation,
-                           .name = from->name,
-                           .address = from->address,
-                           .name_bytes = from->name_bytes,
-                           .address_bytes = from->address_bytes};
-    if (pls_gossip_packet_sender(bytes, len, &key) != PLS_OK ||
-        key != pls_identity_key(&proved)) {
+    if (pls_gossip_packet_sender(bytes, len, &key) != PLS_OK || !sender_is_proved(net, from, key)) {
         net->forged_count++;
         return;
     }
@@ -152,8 +176,7 @@ static pls_net_peer *sender_of(pls_net *net, const pls_zmq_identity *from)
                          .name_bytes = from->name_bytes,
                          .address_bytes = from->address_bytes};
     if (pls_gossip_learn(net->gossip, &said, 1, pls_loop_now_ns()) == PLS_OK) {
-        pls_member member =
-            pls_gossip_member_named(net->gossip, from->name, from->name_bytes);
+        pls_member member = pls_gossip_member_named(net->gossip, from->name, from->name_bytes);
         if (member != PLS_MEMBER_NONE &&
             pls_gossip_member_state(net->gossip, member) == PLS_MEMBER_ALIVE) {
             (void)pls_peers_add(net, member, from->node_id);
@@ -260,13 +283,12 @@ static void stranger_turned_away(void *owner, const char *reason, const char *fr
 }
 
 const pls_zmq_handlers pls_net_handlers = {.control = control_came,
-                                          .message = message_came,
-                                          .reserve = memory_wanted,
-                                          .abandon = memory_abandoned,
-                                          .news = news_came,
-                                          .room = room_again,
-                                          .turned_away = stranger_turned_away};
-
+                                           .message = message_came,
+                                           .reserve = memory_wanted,
+                                           .abandon = memory_abandoned,
+                                           .news = news_came,
+                                           .room = room_again,
+                                           .turned_away = stranger_turned_away};
 
 void pls_net_ready(pls_watch *watch, uint32_t events)
 {

@@ -40,8 +40,7 @@ bool pls_net_leave(pls_net *net)
 
 void pls_roster_list(pls_client *client, pls_control_packet *packet)
 {
-    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
-                                .request = packet->request,
-                                .flags = PLS_MEMBERS_JOINED};
+    pls_control_packet reply = {
+        .type = PLS_CONTROL_REPLY, .request = packet->request, .flags = PLS_MEMBERS_JOINED};
     pls_client_send(client, &reply);
 }

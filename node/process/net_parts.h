@@ -20,7 +20,7 @@ struct pls_net {
     pls_gossip *gossip;
     pls_watch sockets;
     pls_alarm alarm;
-    bool in_turn; /* what is changed now is looked at before the turn ends */
+    bool in_turn;        /* what is changed now is looked at before the turn ends */
     uint64_t generation; /* of this start: the time of it */
     bool has_key;
     pls_seeds seeds;
@@ -37,7 +37,9 @@ struct pls_net {
 
 /* What the transport, the loop and its alarm call. */
 extern const pls_zmq_handlers pls_net_handlers;
+/* The transport's descriptor is readable, or its deadline has come: `owner` is the net. */
 void pls_net_ready(pls_watch *watch, uint32_t events);
+/* Likewise, for an alarm. */
 void pls_net_rang(pls_alarm *alarm);
 
 /* Something was put into the transport or the membership: looks at them in this turn of the loop.

@@ -89,6 +89,7 @@ static pls_net_peer *peer_make(const pls_member_view *view, const uint8_t *node_
     peer->info.name = peer->name;
     peer->info.address = pls_endpoint_plain(peer->endpoint);
     peer->member = view->member;
+    peer->key = view->identity.key;
     return peer;
 }
 

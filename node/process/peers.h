@@ -12,6 +12,7 @@
 struct pls_net_peer {
     pls_net_peer_info info;
     pls_member member;
+    uint64_t key;       /* of its identity, as packets name their sender */
     pls_zmq_peer *link; /* NULL: nothing has been sent to it */
     void *kept;         /* the gateway's */
     pls_net_peer *next; /* of the same bucket */
@@ -26,8 +27,10 @@ typedef struct pls_peers {
     uint32_t count;
 } pls_peers;
 
-/* What a node says of itself to the others: its node id. */
 #define PLS_PEER_META_BYTES 17
+
+/* What a node says of itself to the others: its node id.
+ * Units:   `meta` holds PLS_PEER_META_BYTES. */
 void pls_peer_meta_write(const uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES], uint8_t *meta);
 /* Errors:  PLS_EPROTO  another form. */
 PLS_MUST_USE pls_err pls_peer_meta_read(const void *meta, size_t len,

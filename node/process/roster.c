@@ -88,9 +88,9 @@ static void list_send(pls_client *client, uint32_t request)
 {
     pls_net *net = client->node->net;
     pls_gossip_view view = pls_gossip_look(net->gossip);
-    size_t capacity = (size_t)(view.alive_count + view.suspect_count + view.dead_count +
-                               view.left_count + 1) *
-                      ENTRY_BYTES_MAX;
+    size_t capacity =
+        (size_t)(view.alive_count + view.suspect_count + view.dead_count + view.left_count + 1) *
+        ENTRY_BYTES_MAX;
     char trouble[TROUBLE_BYTES_MAX];
     uint8_t *bytes = malloc(capacity);
     if (bytes == NULL) {
@@ -102,8 +102,8 @@ static void list_send(pls_client *client, uint32_t request)
                                 .request = request,
                                 .flags = flags_of(net),
                                 .text = trouble,
-                                .text_bytes = pls_seeds_describe(&net->seeds, trouble,
-                                                                 sizeof trouble)};
+                                .text_bytes =
+                                    pls_seeds_describe(&net->seeds, trouble, sizeof trouble)};
     if (len > PLS_CONTROL_INLINE_BYTES_MAX) {
         reply.status = pls_memory_file_make("pulsing-members", bytes, len, &reply.fds[0]);
         reply.fd_count = reply.status == PLS_OK ? 1 : 0;
@@ -120,15 +120,13 @@ static void list_send(pls_client *client, uint32_t request)
 
 void pls_roster_list(pls_client *client, pls_control_packet *packet)
 {
-    client->follows_members =
-        client->follows_members || (packet->flags & PLS_MEMBERS_FOLLOW) != 0;
+    client->follows_members = client->follows_members || (packet->flags & PLS_MEMBERS_FOLLOW) != 0;
     if (client->node->net != NULL) {
         list_send(client, packet->request);
         return;
     }
-    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
-                                .request = packet->request,
-                                .flags = PLS_MEMBERS_JOINED};
+    pls_control_packet reply = {
+        .type = PLS_CONTROL_REPLY, .request = packet->request, .flags = PLS_MEMBERS_JOINED};
     pls_client_send(client, &reply);
 }
 

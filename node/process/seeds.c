@@ -48,8 +48,7 @@ static pls_err places_read(pls_seeds *seeds, char *trouble)
     }
     pls_err err = place_read(&seeds->places[PLS_SEED_BIND], o->addr, "addr", trouble);
     if (err == PLS_OK && o->advertise != NULL) {
-        err =
-            place_read(&seeds->places[PLS_SEED_ADVERTISE], o->advertise, "advertise", trouble);
+        err = place_read(&seeds->places[PLS_SEED_ADVERTISE], o->advertise, "advertise", trouble);
     }
     for (uint32_t i = 0; err == PLS_OK && i < given; i++) {
         err = place_read(&seeds->places[PLS_SEED_FIRST + i], o->seeds[i], "seeds", trouble);
@@ -211,8 +210,7 @@ void pls_seeds_own(const pls_seeds *seeds, pls_reach *own_out)
         pls_reach numeric;
         pls_assert(pls_reach_parse(said->endpoints[0], &numeric) == PLS_OK);
         memcpy(own.host, numeric.host, sizeof own.host);
-    } else if (!own_by_seeds(seeds, &own) &&
-               pls_endpoint_local(FAR_AWAY_V4, own.host) != PLS_OK &&
+    } else if (!own_by_seeds(seeds, &own) && pls_endpoint_local(FAR_AWAY_V4, own.host) != PLS_OK &&
                pls_endpoint_local(FAR_AWAY_V6, own.host) != PLS_OK) {
         snprintf(own.host, sizeof own.host, "127.0.0.1");
     }
@@ -272,9 +270,9 @@ size_t pls_seeds_describe(const pls_seeds *seeds, char *text, size_t capacity)
     text[0] = 0;
     for (uint32_t i = PLS_SEED_FIRST; i < seeds->count && len < capacity - 1; i++) {
         const pls_seed_place *place = &seeds->places[i];
-        int wrote = snprintf(text + len, capacity - len, "%s%s: %s", len == 0 ? "" : "; ",
-                             place->text,
-                             place->trouble[0] != 0 ? place->trouble : "no answer yet");
+        int wrote =
+            snprintf(text + len, capacity - len, "%s%s: %s", len == 0 ? "" : "; ", place->text,
+                     place->trouble[0] != 0 ? place->trouble : "no answer yet");
         len += wrote > 0 ? (size_t)wrote : 0;
     }
     return len < capacity ? len : capacity - 1;

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from . import _core
+from . import _cluster, _core
 from ._config import SystemConfig
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, class_payload, not_found
@@ -37,6 +37,9 @@ from ._system import (
 )
 
 __all__ = ["BlockingSystem", "connect"]
+
+# How often joined() asks again.
+JOINED_PAUSE_S = 0.01
 
 
 class _Background:
@@ -86,7 +89,7 @@ class BlockingSystem:
     @property
     def addr(self) -> str | None:
         """The address where the node listens, or None for a standalone one."""
-        return None
+        return self._rt.address
 
     def __enter__(self) -> BlockingSystem:
         return self
@@ -109,6 +112,9 @@ class BlockingSystem:
     def on_rebuild(self, actor: int, attempt: int, name: str, spec: bytes) -> None:
         """A process without a loop builds no actors."""
         self._rt.rebuilt(actor, False, "this process has no event loop")
+
+    def on_member(self, event: int, data: bytes) -> None:
+        """This process asks for the members when it wants to know them."""
 
     def on_shutdown(self, timeout_ms: int) -> None:
         """The node ends the system; the next call says so."""
@@ -289,7 +295,25 @@ class BlockingSystem:
 
     def members(self) -> list[dict[str, Any]]:
         """The nodes of the cluster, this one included."""
-        return [{"node_id": str(self.node_id), "addr": self.addr, "status": "Alive"}]
+        self._check()
+        return _cluster.listing(self._rt, self._rt.members_list(False))
+
+    def joined(self, timeout: float | None = None) -> None:
+        """Waits until a seed has answered; at once without seeds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check()
+            reply = self._rt.members_list(False)
+            if reply[5] & _cluster.JOINED:
+                return
+            if until is not None and time.monotonic() >= until:
+                raise _cluster.not_joined(timeout or 0.0, reply)
+            time.sleep(JOINED_PAUSE_S)
+
+    def isolated(self) -> bool:
+        """Whether this node has lost touch with the many, and so cannot tell who lives."""
+        self._check()
+        return bool(self._rt.members_list(False)[5] & _cluster.ISOLATED)
 
     def shutdown(self) -> None:
         """Drains, runs `on_stop`, ends node and workers; safe to call twice."""
@@ -314,11 +338,6 @@ def connect(config: SystemConfig | None = None) -> BlockingSystem:
     config = SystemConfig() if config is None else config
     if not isinstance(config, SystemConfig):
         raise TypeError(f"expected a SystemConfig, got {config!r}")
-    if config.addr is not None or config.seeds:
-        raise PulsingError(
-            "with_addr() and with_seeds(): this version runs on one host; "
-            "use SystemConfig.standalone()"
-        )
     node = None
     attach_to = config.attach_to
     if attach_to is None:

@@ -10,6 +10,8 @@ from typing import Any
 
 __all__ = ["SystemConfig"]
 
+SEEDS_MAX = 64
+
 
 class _OnClassOrInstance:
     """A method that makes a fresh object when called on the class: `Config.with_addr(...)`."""
@@ -30,7 +32,50 @@ def _address(field: str, value: Any) -> str:
         raise ValueError(
             f"{field}: expected 'host:port' with a port from 0 to 65535, got {value!r}"
         )
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{field}: an IPv6 address stands in brackets, '[::1]:80'; got {value!r}")
     return value
+
+
+def _cluster_key(value: Any) -> Any:
+    """The key as 64 hexadecimal digits, or the path of a file that holds it so."""
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray)):
+        text = bytes(value).hex() if len(value) == 32 else bytes(value).decode("ascii", "replace")
+        if not _is_key(text):
+            raise ValueError(
+                f"cluster_key: expected 32 bytes, 64 hexadecimal digits or a path, got {len(value)}"
+                " bytes"
+            )
+        return text.strip()
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(
+            f"cluster_key: expected 32 bytes or a path, got {type(value).__name__}; "
+            "`pulsing keygen FILE` makes a key"
+        )
+    return value.strip() if isinstance(value, str) and _is_key(value) else os.fspath(value)
+
+
+def _is_key(text: str) -> bool:
+    digits = text.strip()
+    return len(digits) == 64 and all(c in "0123456789abcdefABCDEF" for c in digits)
+
+
+def listen_address(config: SystemConfig) -> str | None:
+    """Where a node listens; one with seeds alone is reached by them at any port."""
+    if config.addr is not None or not config.seeds:
+        return config.addr
+    hosts = {seed.rpartition(":")[0] for seed in config.seeds}
+    near = all(host in ("localhost", "[::1]") or host.startswith("127.") for host in hosts)
+    return "127.0.0.1:0" if near else "0.0.0.0:0"
+
+
+def key_arguments(key: str | None) -> tuple[str | None, str | None]:
+    """What a node is given: (the key, the file that holds it)."""
+    if key is None or _is_key(key):
+        return key, None
+    return None, os.path.abspath(key)
 
 
 def _seconds(field: str, value: Any, zero: bool = False) -> float | None:
@@ -138,7 +183,7 @@ class SystemConfig:
     worker_memory: int | None = None
     worker_recycle: int | None = None
     worker_warm: bool = False
-    cluster_key: Any = None
+    cluster_key: Any = dataclasses.field(default=None, repr=False)
     name: str | None = None
     ask_timeout: float | None = None
     stop_timeout: float = 10.0
@@ -148,10 +193,12 @@ class SystemConfig:
 
     def __post_init__(self):
         put = object.__setattr__
-        for field in ("addr", "advertise", "name"):
+        for field in ("addr", "advertise", "name", "cluster_key"):
+            if field != "name" and self.attach_to is not None:
+                continue  # the node that is attached to has its own
             if getattr(self, field) is None and os.environ.get(f"PULSING_{field.upper()}"):
                 put(self, field, os.environ[f"PULSING_{field.upper()}"])
-        if not self.seeds and os.environ.get("PULSING_SEEDS"):
+        if not self.seeds and self.attach_to is None and os.environ.get("PULSING_SEEDS"):
             put(self, "seeds", tuple(os.environ["PULSING_SEEDS"].split(",")))
         if self.workers is None and os.environ.get("PULSING_WORKERS"):
             text = os.environ["PULSING_WORKERS"]
@@ -165,6 +212,10 @@ class SystemConfig:
                 f"seeds: expected a list of 'host:port', got the string {self.seeds!r}"
             )
         put(self, "seeds", tuple(_address("seeds", seed) for seed in self.seeds))
+        if len(self.seeds) > SEEDS_MAX:
+            raise ValueError(f"seeds: at most {SEEDS_MAX}, got {len(self.seeds)}; a few are enough")
+        put(self, "cluster_key", _cluster_key(self.cluster_key))
+        self._check_cluster()
         _count("workers", self.workers, 0, 254)
         _count("memory_bytes", self.memory_bytes, 1 << 20, 1 << 50)
         _seconds("ask_timeout", self.ask_timeout)
@@ -175,6 +226,14 @@ class SystemConfig:
         ):
             raise ValueError(f"name: expected 1 to 255 bytes of text, got {self.name!r}")
         self._check_workers()
+
+    def _check_cluster(self) -> None:
+        given = [f for f in ("addr", "advertise", "seeds", "cluster_key") if getattr(self, f)]
+        if self.attach_to is not None and given:
+            raise ValueError(
+                f"{given[0]}: belongs to the node that is attached to, and was given where that "
+                "was started"
+            )
 
     def _check_workers(self) -> None:
         if self.worker_setup is not None and not callable(self.worker_setup):

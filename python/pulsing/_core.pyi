@@ -123,6 +123,7 @@ class Cell:
 
 class Runtime:
     node_id: bytes
+    address: str | None
     system: Any
     ask_timeout: float
     slot: int
@@ -185,6 +186,8 @@ class Runtime:
     def name_unregister(self, name: str, actor: int, /) -> Any: ...
     def name_find(self, name: str, wait_ms: int, /) -> Any: ...
     def names_list(self) -> Any: ...
+    def members_list(self, follow: bool, /) -> Any: ...
+    def members_parse(self, data: bytes, /) -> list[tuple[int, bytes, int, str, str]]: ...
     def names_parse(self, data: bytes, /) -> list[tuple[str, int, int, int, int, str, bytes]]: ...
     def restart_register(
         self,
@@ -219,6 +222,11 @@ def launch(
     memory: int,
     plain: bool,
     worker_memory: int = 0,
+    addr: str | None = None,
+    advertise: str | None = None,
+    seeds: list[str] | None = None,
+    cluster_key: str | None = None,
+    cluster_key_file: str | None = None,
     /,
 ) -> tuple[int, int, int]: ...
 def node_become(
@@ -233,6 +241,11 @@ def node_become(
     memory: int,
     plain: bool,
     worker_memory: int = 0,
+    addr: str | None = None,
+    advertise: str | None = None,
+    seeds: list[str] | None = None,
+    cluster_key: str | None = None,
+    cluster_key_file: str | None = None,
     /,
 ) -> None: ...
 def node_wait(pid: int, pidfd: int, timeout_ms: int, /) -> bool: ...

@@ -495,6 +495,10 @@ class Host:
         """Messages have reached nobody."""
         self.supervision.on_dead_letters()
 
+    def on_member(self, event: int, data: bytes) -> None:
+        """Something happened to a node of the cluster."""
+        self.system._cluster.on_member(event, data)
+
     def on_shutdown(self, timeout_ms: int) -> None:
         """The node ends the system."""
         self.system._on_shutdown(timeout_ms / 1000)

@@ -11,7 +11,8 @@ from typing import Any
 
 from . import _core
 from ._actor import ActorContext, describe
-from ._config import SystemConfig, cpus_of, env_of, usable_cpus
+from ._cluster import Cluster
+from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_address, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
 from ._ids import ActorId, NodeId
@@ -52,6 +53,7 @@ def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
 
     workers = usable_cpus() if config.workers is None else config.workers
     info = worker_settings(config, workers)
+    addr = listen_address(config)
     return (
         node_program(),
         workers,
@@ -64,6 +66,10 @@ def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
         config.memory_bytes or 0,
         False,
         config.worker_memory or 0,
+        addr,
+        config.advertise if addr is not None else None,
+        list(config.seeds),
+        *key_arguments(config.cluster_key),
     )
 
 
@@ -257,6 +263,7 @@ class ActorSystem:
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
         rt.slow_ask = config.slow_ask or 0.0
+        self._cluster = Cluster(self)
         self._host = Host(self)
         rt.start(self._host, self, self._on_control)
         _live.add(self)
@@ -293,7 +300,7 @@ class ActorSystem:
     @property
     def addr(self) -> str | None:
         """The address where the node listens, or None for a standalone one."""
-        return None
+        return self._rt.address
 
     def __repr__(self) -> str:
         return f"<ActorSystem {str(self.node_id)[:12]}>"
@@ -543,14 +550,17 @@ class ActorSystem:
     def events(self) -> Events:
         """What happens from now on, as an async iterator of dicts with the key `event`.
 
-        Nodes: `joined`, `left`, `dead` (with `node_id`, `addr`); the first one is this node. What
-        nobody handled, in this process and in workers: `actor_failed` (`actor`, `error`,
-        `traceback`), `dead_letters` (`reason`, `count`). A reader that is more than 1024 events
+        Nodes: `joined`, `suspect`, `alive` (a suspect answered), `dead`, `left` (with `node_id`,
+        `addr`); the first one is this node, then come those that are known already. Of this node
+        itself: `isolated` (it has lost the many), `regained`. What nobody handled, in this process
+        and in workers: `actor_failed` (`actor`, `error`, `traceback`), `dead_letters` (`reason`,
+        `count`). A reader that is more than 1024 events
         behind gets `missed` (`count`) for the oldest ones.
         """
         self._check()
         events = self._host.supervision.events()
         events.put(self._node_event("joined"))
+        self._cluster.introduce(events)
         return events
 
     def _node_event(self, event: str) -> dict[str, Any]:
@@ -642,14 +652,29 @@ class ActorSystem:
         if self._ending is not None:
             raise SystemClosed("the system has been shut down")
 
-    # The cluster, as far as one node is one.
+    # The cluster.
 
     async def members(self) -> list[dict[str, Any]]:
-        """The nodes of the cluster, this one included."""
-        return [{"node_id": str(self.node_id), "addr": self.addr, "status": "Alive"}]
+        """The nodes of the cluster, this one included: `node_id`, `addr`, `name`, `status`.
+
+        The status is `Alive`, `Suspect`, `Dead` or `Left`; nodes that have gone are remembered for
+        a while.
+        """
+        self._check()
+        return await self._cluster.members()
 
     async def joined(self, timeout: float | None = None) -> None:
-        """Waits until a seed has answered; at once without seeds."""
+        """Waits until a seed has answered; at once without seeds.
+
+        NodeUnreachable, which says what each seed has answered, when the time is over first.
+        """
+        self._check()
+        await self._cluster.joined(timeout)
+
+    async def isolated(self) -> bool:
+        """Whether this node has lost touch with the many, and so cannot tell who lives."""
+        self._check()
+        return await self._cluster.isolated()
 
 
 def left_in_turn(rt: Any, place: tuple[int, int], error: BaseException) -> bool | None:
@@ -700,11 +725,6 @@ async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem
     config = SystemConfig() if config is None else config
     if not isinstance(config, SystemConfig):
         raise TypeError(f"expected a SystemConfig, got {config!r}")
-    if config.addr is not None or config.seeds:
-        raise PulsingError(
-            "with_addr() and with_seeds(): this version runs on one host; "
-            "use SystemConfig.standalone()"
-        )
     loop = asyncio.get_running_loop()
     node = None
     if config.attach_to is not None:
