@@ -77,7 +77,7 @@ void pls_link_publish(pulsing *p, uint32_t slot, uint32_t len, uint16_t type, ui
     if (departure.reply) {
         /* Whoever has the answer must not see its handler hold this process up: the release of the
          * commit publishes this, too. */
-        atomic_store_explicit(pls_watch_held(p), 0, memory_order_relaxed);
+        atomic_store_explicit(p->watch.held, 0, memory_order_relaxed);
     }
     departure.seq =
         pls_outbox_commit(outbox, len, type, flags, pls_clock_stamp(&p->clock, departure.tick));

@@ -307,6 +307,7 @@ static void record_handle(pulsing *p, const pls_message *record, bool defer)
                            .slot = (uint16_t)record->from_slot,
                            .type = record->type,
                            .flags = record->flags};
+    uint32_t record_bytes = record->len;
     p->popped = true;
     pls_watch_received(p, record);
     if ((record->flags & PLS_WIRE_BLOCK) != 0 && record->len >= sizeof arrival.descriptor) {
@@ -316,6 +317,7 @@ static void record_handle(pulsing *p, const pls_message *record, bool defer)
     }
     arrival_handle(p, &arrival, defer);
     pulsing_message_release(p);
+    pls_watch_counted(p, arrival.slot, record_bytes);
 }
 
 static uint32_t self_poll(pulsing *p, bool defer)
@@ -443,10 +445,10 @@ bool pulsing_ready(const pulsing *p)
  * microseconds of looking it is let run, now and then. */
 bool pulsing_look(const pulsing *p, int64_t ns)
 {
-    uint64_t ticks = pls_clock_ticks(&p->clock, (uint64_t)ns);
-    uint64_t pause = pls_clock_ticks(&p->clock, PLS_LOOK_YIELD_NS);
+    uint64_t ticks = 0; /* known once the first glance was in vain: dividing costs more than it */
+    uint64_t pause = 0;
     uint64_t begin = pls_clock_tick(&p->clock);
-    uint64_t yield_at = begin + pause;
+    uint64_t yield_at = 0;
     uint64_t now = begin;
     for (;;) {
         for (int i = 0; i < 16; i++) {
@@ -457,6 +459,11 @@ bool pulsing_look(const pulsing *p, int64_t ns)
             __builtin_ia32_pause();
         }
         now = pls_clock_tick(&p->clock);
+        if (pause == 0) {
+            ticks = ns > 0 ? pls_clock_ticks(&p->clock, (uint64_t)ns) : 0;
+            pause = pls_clock_ticks(&p->clock, PLS_LOOK_YIELD_NS);
+            yield_at = begin + pause;
+        }
         if (now - begin >= ticks) {
             pls_watch_looked(p, now - begin, false);
             return false;

@@ -150,7 +150,7 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
         head.call_id = send->call_id;
         pls_call *opened = pls_call_find(p, send->call_id);
         opened->sender_id = call->sender_id;
-        pls_watch_wait_open(p, opened, call);
+        pls_watch_wait_note(p, opened, call);
     }
     request_write(send, call, &head);
     return PLS_OK;
@@ -342,8 +342,13 @@ pls_err pulsing_commit(pulsing *p, pulsing_send *send, uint32_t payload_bytes, p
         memcpy(send->base + offsetof(pls_wire_reply, credit), &send->cost, sizeof send->cost);
     }
     p->last_queued = NULL;
-    return send->in_ring ? commit_ring(p, send, len, flags, room)
-                         : commit_parcel(p, send, len, flags, room);
+    pls_err err = send->in_ring ? commit_ring(p, send, len, flags, room)
+                                : commit_parcel(p, send, len, flags, room);
+    pls_call *call = send->call_id != 0 ? pls_call_find(p, send->call_id) : NULL;
+    if (call != NULL) {
+        pls_watch_wait_open(p, call);
+    }
+    return err;
 }
 
 pls_err pls_send_request(pulsing *p, pls_parcel *parcel)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define ANCHOR_EVERY_NS UINT64_C(1000000000)
+#define NAME_SPREAD UINT64_C(0x9e3779b97f4a7c15)
 
 /* Rings and histograms read the clock twice more for each message, which costs a quick call more
  * than the 3 % that watching may cost: they are there for whoever asks. */
@@ -30,6 +31,9 @@ static unsigned level_wanted(void)
 void pls_watch_open(pulsing *p, bool worker)
 {
     pls_watch *watch = &p->watch;
+    watch->asked = &watch->names[0];
+    watch->handled = &watch->names[0];
+    watch->held = &p->info->directory->lines[p->info->slot].held_since_ns;
     pls_obs_identity identity = {.slot = pulsing_slot(p),
                                  .epoch = pulsing_epoch(p),
                                  .role = worker ? PLS_ROLE_WORKER : PLS_ROLE_HOST,
@@ -79,52 +83,70 @@ static uint64_t deadline_tick(const pulsing *p, int64_t deadline_ns)
     return p->clock.anchor_tick + (uint64_t)(int64_t)(ns * p->watch.ticks_per_ns);
 }
 
-/* Whether two texts of the same length are equal; names are short, and a call to memcmp() costs
- * more than they do. */
-static inline bool text_equal(const char *a, const char *b, uint32_t bytes)
+/* The first and the last bytes of a text, in registers: names are short, and a call to memcmp()
+ * costs more than they do. */
+static inline void text_ends(const char *text, uint32_t bytes, uint64_t ends[2])
 {
-    if (bytes > 16 || bytes < 4) {
-        return memcmp(a, b, bytes) == 0;
-    }
-    uint64_t words[4];
-    if (bytes >= 8) {
-        memcpy(&words[0], a, 8);
-        memcpy(&words[1], b, 8);
-        memcpy(&words[2], a + bytes - 8, 8);
-        memcpy(&words[3], b + bytes - 8, 8);
+    if (bytes >= sizeof(uint64_t)) {
+        memcpy(&ends[0], text, sizeof ends[0]);
+        memcpy(&ends[1], text + bytes - sizeof ends[1], sizeof ends[1]);
+    } else if (bytes >= sizeof(uint32_t)) {
+        uint32_t half[2];
+        memcpy(&half[0], text, sizeof half[0]);
+        memcpy(&half[1], text + bytes - sizeof half[1], sizeof half[1]);
+        ends[0] = half[0];
+        ends[1] = half[1];
     } else {
-        memset(words, 0, sizeof words);
-        memcpy(&words[0], a, 4);
-        memcpy(&words[1], b, 4);
-        memcpy(&words[2], a + bytes - 4, 4);
-        memcpy(&words[3], b + bytes - 4, 4);
+        ends[0] = (uint8_t)text[0] | (uint64_t)(uint8_t)text[bytes / 2] << 8;
+        ends[1] = (uint8_t)text[bytes - 1];
     }
-    return ((words[0] ^ words[1]) | (words[2] ^ words[3])) == 0;
 }
 
-/* The record of a method; messages without one are counted under the name of what handles them. */
-static uint32_t method_find(pulsing *p, uint32_t class_name, const char *text, uint32_t bytes)
+static inline bool name_is(const pls_watch_name *name, const pls_watch_name *key, const char *text)
+{
+    return name->bytes == key->bytes && name->class_name == key->class_name &&
+           name->ends[0] == key->ends[0] && name->ends[1] == key->ends[1] &&
+           (key->bytes <= sizeof key->ends || memcmp(name->text, text, key->bytes) == 0);
+}
+
+/* Looks a method up among those of late, or makes its record. */
+static __attribute__((noinline)) uint32_t method_search(pulsing *p, const pls_watch_name *key,
+                                                        const char *text, pls_watch_name **last)
 {
     pls_watch *watch = &p->watch;
+    uint64_t mixed = key->ends[0] + key->ends[1] * 31 + (uint64_t)key->class_name * 7 + key->bytes;
+    pls_watch_name *name = &watch->names[mixed * NAME_SPREAD >> (64 - PLS_WATCH_NAMES_LOG2)];
+    if (name_is(name, key, text)) {
+        *last = name;
+        return name->index;
+    }
+    uint32_t index = pls_obs_method_open(watch->obs, key->class_name,
+                                         pls_obs_string(watch->obs, text, key->bytes));
+    if (key->bytes <= sizeof name->text) {
+        memcpy(name->ends, key->ends, sizeof name->ends);
+        name->class_name = key->class_name;
+        name->bytes = key->bytes;
+        name->index = index;
+        memcpy(name->text, text, key->bytes);
+        *last = name;
+    }
+    return index;
+}
+
+/* The record of a method; messages without one are counted under the name of what handles them.
+ * `last` is the one that was asked for last here, which often is this one again. */
+static inline uint32_t method_find(pulsing *p, uint32_t class_name, const char *text,
+                                   uint32_t bytes, pls_watch_name **last)
+{
     if (bytes == 0) {
         text = "receive";
         bytes = sizeof "receive" - 1;
     }
-    /* Three letters and the length tell the methods of a class apart well enough. */
-    uint32_t hash = class_name * 7 + bytes * 5 + (uint8_t)text[0] + (uint8_t)text[bytes / 2] * 31u +
-                    (uint8_t)text[bytes - 1] * 17u;
-    pls_watch_name *name = &watch->names[hash % PLS_WATCH_NAMES];
-    if (name->bytes == bytes && name->class_name == class_name &&
-        text_equal(name->text, text, bytes)) {
-        return name->index;
-    }
-    uint32_t index =
-        pls_obs_method_open(watch->obs, class_name, pls_obs_string(watch->obs, text, bytes));
-    if (bytes <= sizeof name->text) {
-        *name = (pls_watch_name){.class_name = class_name, .index = index, .bytes = bytes};
-        memcpy(name->text, text, bytes);
-    }
-    return index;
+    pls_watch_name key;
+    key.class_name = class_name;
+    key.bytes = bytes;
+    text_ends(text, bytes, key.ends);
+    return name_is(*last, &key, text) ? (*last)->index : method_search(p, &key, text, last);
 }
 
 void pls_watch_sent_tell(pulsing *p, const pls_watch_departure *departure)
@@ -211,13 +233,6 @@ void pls_watch_wake(pulsing *p, bool readable)
         p->watch.unread = 0;
         pls_obs_count(p->watch.obs, PLS_OBS_WAKES_TAKEN, readable);
         pls_obs_state_set(p->watch.obs, PLS_OBS_WORKING);
-    }
-}
-
-void pls_watch_looked(const pulsing *p, uint64_t ticks, bool won)
-{
-    if (p->watch.obs != NULL) {
-        pls_obs_looked(p->watch.obs, ticks, won);
     }
 }
 
@@ -358,10 +373,11 @@ void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arriva
         .waited = between > 0 ? (uint32_t)between : 0,
         .call_id = message->origin.call_id,
         .caller = caller_of(arrival->slot, arrival->epoch, arrival->seq),
-        .method = method_find(p, actor->watch.class_name, message->method, message->method_bytes)};
+        .method = method_find(p, actor->watch.class_name, message->method, message->method_bytes,
+                              &watch->handled)};
     watch->current = run;
-    run->held_before = atomic_load_explicit(pls_watch_held(p), memory_order_relaxed);
-    atomic_store_explicit(pls_watch_held(p), pls_clock_ns(&p->clock, tick), memory_order_relaxed);
+    run->held_before = atomic_load_explicit(watch->held, memory_order_relaxed);
+    atomic_store_explicit(watch->held, pls_clock_ns(&p->clock, tick), memory_order_relaxed);
     pls_obs_call_begin(&watch->writer, actor->id, run->method, run->caller, tick,
                        deadline_tick(p, message->deadline_ns));
     pls_obs_actor *record = record_of(p, actor);
@@ -506,26 +522,31 @@ void pls_watch_error(pulsing *p, const char *text, size_t len)
     }
 }
 
-void pls_watch_wait_open(pulsing *p, pls_call *call, const pulsing_call *of)
+void pls_watch_wait_note(pulsing *p, pls_call *call, const pulsing_call *of)
 {
-    pls_obs *obs = p->watch.obs;
-    call->wait = 0;
-    if (obs == NULL) {
+    if (p->watch.obs != NULL) {
+        call->method = (uint16_t)method_find(p, 0, of->method, of->method_bytes, &p->watch.asked);
+        call->deadline_ns = of->deadline_ns;
+    }
+}
+
+void pls_watch_wait_open(pulsing *p, pls_call *call)
+{
+    if (p->watch.obs == NULL) {
         return;
     }
     pls_obs_wait_start start = {.kind = PLS_OBS_WAIT_STREAM_READ,
                                 .method = UINT16_MAX,
                                 .target_slot = call->slot,
                                 .start_tick = p->watch.last_tick};
-    if (of != NULL) {
+    if (call->target != NULL) {
         start.kind = PLS_OBS_WAIT_ASK;
-        start.method = (uint16_t)method_find(p, 0, of->method, of->method_bytes);
-        start.waiter = of->sender_id;
+        start.method = call->method;
+        start.waiter = call->sender_id;
         start.target = call->target->id;
-        start.deadline_tick = deadline_tick(p, of->deadline_ns);
+        start.deadline_tick = deadline_tick(p, call->deadline_ns);
     }
-    call->wait = pls_obs_wait_open(obs, &start);
-    p->watch.wait = call->wait; /* its start is set anew when the message leaves */
+    call->wait = pls_obs_wait_open(p->watch.obs, &start);
 }
 
 void pls_watch_wait_kind(pulsing *p, const pls_call *call, enum pls_obs_wait_kind kind)
@@ -540,7 +561,6 @@ void pls_watch_wait_close(pulsing *p, pls_call *call)
 {
     if (call->wait != 0 && p->watch.obs != NULL && !pulsing_forked(p)) {
         pls_obs_wait_close(p->watch.obs, call->wait);
-        p->watch.wait = p->watch.wait == call->wait ? 0 : p->watch.wait;
     }
     call->wait = 0;
 }

@@ -23,8 +23,9 @@ struct pls_call;
  * took less than the second figure each: a current call may seem older by what they took. */
 #define PLS_WATCH_UNREAD_MAX 16
 #define PLS_WATCH_QUICK_NS 5000
-#define PLS_WATCH_NAMES 256
-#define PLS_WATCH_NAME_BYTES_MAX 48
+#define PLS_WATCH_NAMES_LOG2 8
+#define PLS_WATCH_NAMES (1u << PLS_WATCH_NAMES_LOG2)
+#define PLS_WATCH_NAME_BYTES_MAX 52
 /* Handlers of one actor that are timed at once; with more, the oldest are not. */
 #define PLS_WATCH_RUNS_MAX 64
 
@@ -32,6 +33,7 @@ enum pls_watch_lifecycle { PLS_WATCH_STARTED = 1, PLS_WATCH_STOPPED = 2 };
 
 /* The record of a method that was looked up lately. */
 typedef struct pls_watch_name {
+    uint64_t ends[2]; /* its first and last bytes: with `bytes`, all of a text of up to 16 */
     uint32_t class_name;
     uint32_t index;
     uint32_t bytes; /* 0: free */
@@ -66,11 +68,13 @@ typedef struct pls_watch {
     bool tick_fresh;        /* it is the end of the message before this one */
     uint32_t unread;        /* starts since last_tick was read from the clock */
     uint32_t unread_max;
-    uint64_t wait; /* opened by the message that is being written */
+    _Atomic uint64_t *held; /* since when a handler keeps this process, in the directory */
     uint64_t anchored_tick;
     uint64_t slow_ticks;
     uint64_t quick_ticks;
     double ticks_per_ns;
+    pls_watch_name *asked;   /* of `names`: the method that was called last */
+    pls_watch_name *handled; /* and the one that was started last */
     pls_watch_name names[PLS_WATCH_NAMES];
 } pls_watch;
 
@@ -95,10 +99,9 @@ int pls_watch_fd(const pulsing *p);
 void pls_watch_full(pulsing *p, uint32_t slot);
 void pls_watch_dropped(pulsing *p, pulsing_status reason);
 
-/* The loop: before a sleep, after it, and around looking. */
+/* The loop: before a sleep, and after it. */
 void pls_watch_sleep(pulsing *p);
 void pls_watch_wake(pulsing *p, bool readable);
-void pls_watch_looked(const pulsing *p, uint64_t ticks, bool won);
 
 /* Actors and their handlers. A run begins, and ends or is kept until it is resumed. */
 void pls_watch_actor_open(pulsing *p, pulsing_actor *actor);
@@ -114,8 +117,10 @@ void pls_watch_raised(pulsing *p, pulsing_actor *actor, const pulsing_origin *or
 /* The text of an error, kept once however often it comes. */
 void pls_watch_error(pulsing *p, const char *text, size_t len);
 
-/* The pending table. */
-void pls_watch_wait_open(pulsing *p, struct pls_call *call, const pulsing_call *of);
+/* The pending table. An ask is noted while it is written, and entered once it is on its way, when
+ * nobody waits for this process any more. */
+void pls_watch_wait_note(pulsing *p, struct pls_call *call, const pulsing_call *of);
+void pls_watch_wait_open(pulsing *p, struct pls_call *call);
 void pls_watch_wait_kind(pulsing *p, const struct pls_call *call, enum pls_obs_wait_kind kind);
 void pls_watch_wait_close(pulsing *p, struct pls_call *call);
 

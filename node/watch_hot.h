@@ -24,10 +24,6 @@ static inline void pls_watch_sent(pulsing *p, const pls_watch_departure *departu
     }
     watch->last_tick = departure->tick;
     watch->unread = 0;
-    if (watch->wait != 0) {
-        pls_obs_word_set(&watch->obs->waits[(uint32_t)watch->wait].start_tick, departure->tick);
-        watch->wait = 0;
-    }
     pls_obs_sent(watch->obs, departure->slot, departure->bytes, departure->tick);
     if (departure->woke || watch->writer.ring != NULL) {
         pls_watch_sent_tell(p, departure);
@@ -37,12 +33,24 @@ static inline void pls_watch_sent(pulsing *p, const pls_watch_departure *departu
 /* A message was taken out of the inbox; a request is recorded by its start. */
 static inline void pls_watch_received(pulsing *p, const pls_message *record)
 {
-    if (p->watch.obs == NULL) {
-        return;
-    }
-    pls_obs_received(p->watch.obs, record->from_slot, record->len);
     if (p->watch.writer.ring != NULL && record->type != PLS_WIRE_REQUEST) {
         pls_watch_received_tell(p, record);
+    }
+}
+
+/* It was dealt with; counted only now, since until it is answered somebody waits. */
+static inline void pls_watch_counted(pulsing *p, uint32_t slot, uint32_t bytes)
+{
+    if (p->watch.obs != NULL) {
+        pls_obs_received(p->watch.obs, slot, bytes);
+    }
+}
+
+/* The inbox was looked at before a sleep. */
+static inline void pls_watch_looked(const pulsing *p, uint64_t ticks, bool won)
+{
+    if (p->watch.obs != NULL) {
+        pls_obs_looked(p->watch.obs, ticks, won);
     }
 }
 
@@ -55,12 +63,6 @@ static inline void pls_watch_turn(pulsing *p)
     }
 }
 
-/* Where the node reads since when a handler keeps this process. */
-static inline _Atomic uint64_t *pls_watch_held(const pulsing *p)
-{
-    return &p->info->directory->lines[p->info->slot].held_since_ns;
-}
-
 /* The handler has returned: it is done, or goes on later. */
 static inline void pls_watch_left(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool done)
 {
@@ -68,7 +70,7 @@ static inline void pls_watch_left(pulsing *p, pulsing_actor *actor, pls_watch_ru
         return;
     }
     p->watch.current = NULL;
-    atomic_store_explicit(pls_watch_held(p), run->held_before, memory_order_relaxed);
+    atomic_store_explicit(p->watch.held, run->held_before, memory_order_relaxed);
     pls_obs_call_end(&p->watch.writer);
     if (!done || p->watch.obs->level == PLS_OBS_FULL) {
         pls_watch_left_tell(p, actor, run, done);

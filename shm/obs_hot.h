@@ -129,7 +129,8 @@ static inline void pls_obs_call_begin(pls_obs_writer *writer, uint64_t actor, ui
     if (thread == NULL) {
         return;
     }
-    pls_obs_word_add(&thread->version, 1);
+    uint64_t version = atomic_load_explicit(&thread->version, memory_order_relaxed);
+    pls_obs_word_set(&thread->version, version + 1);
     /* Release fence: the fields are not seen before the odd version. */
     pls_fence_release();
     pls_obs_word_set(&thread->actor, actor);
@@ -139,9 +140,7 @@ static inline void pls_obs_call_begin(pls_obs_writer *writer, uint64_t actor, ui
     pls_obs_word_set(&thread->deadline_tick, deadline_tick);
     pls_obs_word_add(&thread->calls, 1);
     /* Release: the even version is seen after the fields. */
-    atomic_store_explicit(&thread->version,
-                          atomic_load_explicit(&thread->version, memory_order_relaxed) + 1,
-                          memory_order_release);
+    atomic_store_explicit(&thread->version, version + 2, memory_order_release);
 }
 
 /* The thread's call is over. Threads: the writer's thread; never blocks. */
