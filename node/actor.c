@@ -282,27 +282,14 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
     actor_leave(p, actor);
 }
 
-/* For a restartable actor: one word, stored before anything else is done with the message. */
-static void start_record(pulsing *p, const pls_arrival *arrival)
-{
-    pls_wire_request head;
-    if (arrival->len < sizeof head || arrival->slot == pulsing_slot(p)) {
-        return;
-    }
-    memcpy(&head, arrival->bytes, sizeof head);
-    if ((head.flags & PLS_REQUEST_RETAINED) != 0 && head.retain_index < PLS_STARTED_MAX) {
-        pls_inbox_started_store(p->inbox, arrival->slot, head.retain_index, head.retain_seq);
-    }
-}
-
 static void start_recorded(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
 {
     if (pls_mutant(PLS_MUTANT_START_LATE)) {
         start(p, actor, arrival);
-        start_record(p, arrival);
+        pls_started_record(p, arrival);
         return;
     }
-    start_record(p, arrival);
+    pls_started_record(p, arrival);
     start(p, actor, arrival);
 }
 
@@ -318,6 +305,7 @@ static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
                            .flags = parcel->flags,
                            .foreign = parcel->foreign,
                            .descriptor = parcel->descriptor,
+                           .refused_seq = parcel->retain_seq,
                            .own = parcel->block};
     (void)p;
     return arrival;
@@ -371,6 +359,7 @@ static void enqueue(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival
     pls_parcel *parcel =
         pls_parcel_new(arrival->bytes, arrival->len, arrival->type, arrival->flags);
     if (parcel == NULL) {
+        pls_started_refused(p, &actor->mailbox, arrival);
         refuse(p, actor, arrival, origin, PULSING_MAILBOX_FULL, "out of memory");
         return;
     }
@@ -417,7 +406,7 @@ static void oldest_drop(pulsing *p, pulsing_actor *actor)
     pls_wire_request head;
     pulsing_message message = {0};
     parcel->foreign = false;
-    start_record(p, &arrival);
+    pls_started_record(p, &arrival);
     if (request_read(&arrival, &head, &message) == PLS_OK) {
         refuse(p, actor, &arrival, &message.origin, PULSING_MAILBOX_FULL,
                "dropped as the oldest: the mailbox was full");
@@ -432,6 +421,7 @@ static bool admit(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
     char text[PLS_TEXT_BYTES_MAX];
     if (message->chain_bytes > 0 && actor->running >= actor->concurrency_max &&
         pls_cycle_of_chain(p, actor->id, message, text, sizeof text)) {
+        pls_started_refused(p, &actor->mailbox, arrival);
         refuse(p, actor, arrival, &message->origin, PULSING_DEADLOCK, text);
         return false;
     }
@@ -443,6 +433,7 @@ static bool admit(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
         return true;
     }
     snprintf(text, sizeof text, "its mailbox of %u messages is full", actor->mailbox_max);
+    pls_started_refused(p, &actor->mailbox, arrival);
     refuse(p, actor, arrival, &message->origin, PULSING_MAILBOX_FULL, text);
     return false;
 }
@@ -457,7 +448,7 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
     }
     pulsing_actor *actor = pls_actor_find(p, head.actor_id);
     if (actor == NULL || actor->stopping) {
-        start_record(p, arrival);
+        pls_started_record(p, arrival);
         refuse(p, actor, arrival, &message.origin, PULSING_NO_ACTOR, "it has been stopped");
         return;
     }
@@ -466,9 +457,8 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
         return;
     }
     if (pls_mutant(PLS_MUTANT_START_EARLY)) {
-        start_record(p, arrival);
+        pls_started_record(p, arrival);
     }
-    /* A refusal is not recorded as a start: the word would pass those that still wait before it. */
     if (admit(p, actor, arrival, &message)) {
         enqueue(p, actor, arrival, &message.origin);
     }
@@ -494,6 +484,7 @@ void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_sig
             continue;
         }
         parcel->foreign = false;
+        pls_started_refused(p, &rest, &waiting);
         refuse(p, actor, &waiting, &message.origin, PULSING_CANCELLED, "cancelled, not started");
         pls_parcel_free(p, parcel);
     }
@@ -539,7 +530,7 @@ static void mailbox_refuse(pulsing *p, pulsing_actor *actor, const char *text)
         pls_wire_request head;
         pulsing_message message = {0};
         parcel->foreign = false;
-        start_record(p, &arrival);
+        pls_started_record(p, &arrival);
         if (request_read(&arrival, &head, &message) == PLS_OK) {
             refuse(p, actor, &arrival, &message.origin, PULSING_DIED, text);
         }

@@ -332,7 +332,7 @@ uint32_t pulsing_call_count(const pulsing *p)
 
 uint32_t pulsing_unfinished_count(pulsing *p)
 {
-    uint32_t count = p->waiting_count + p->self.count + pls_targets_retained_count(p);
+    uint32_t count = p->waiting_count + p->self.count + pls_retain_count(p);
     for (uint32_t i = 0; i < p->calls_capacity; i++) {
         count += p->calls[i].state == PLS_CALL_WRITER;
     }

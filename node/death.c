@@ -5,6 +5,7 @@
 #include "node/runtime_parts.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 pls_err pulsing_death_get(const pulsing *p, uint32_t slot, uint32_t epoch, pls_death *death_out)
@@ -68,6 +69,7 @@ static void link_reap(pulsing *p, uint32_t slot, uint32_t epoch, const char *tex
         pls_calls_slot_died(p, slot, epoch, text);
         pls_outbox_detach(link->outbox);
         pls_peer_release(link->peer);
+        free(link->retain);
         memset(link, 0, sizeof *link);
     } else {
         pls_targets_slot_died(p, slot, epoch, text, false);

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -206,6 +207,7 @@ void pls_links_close(pulsing *p)
         }
         pls_outbox_detach(link->outbox);
         pls_peer_release(link->peer);
+        free(link->retain);
         memset(link, 0, sizeof *link);
     }
 }

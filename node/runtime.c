@@ -410,6 +410,9 @@ uint32_t pulsing_poll(pulsing *p, uint32_t messages_max, bool defer)
     if (p->dying_count > 0) {
         pls_dying_check(p);
     }
+    if (p->starved_first != NULL) {
+        pls_retain_starved(p);
+    }
     if (!defer && p->runnable_first != NULL) {
         pls_actors_run(p);
         count++;

@@ -42,7 +42,7 @@ typedef struct pls_parcel {
     pls_descriptor descriptor; /* from elsewhere, in a mailbox: opened when it starts */
     void *user;                /* for `sent` */
     uint64_t call_id;
-    uint64_t retain_seq;
+    uint64_t retain_seq;    /* kept: its own; mailbox: of what was refused after it */
     pulsing_target *target; /* counted; NULL for answers */
     uint32_t len;
     uint32_t epoch; /* whom it is for, or (mailbox) from */
@@ -68,12 +68,14 @@ typedef enum pls_link_state { PLS_LINK_NONE, PLS_LINK_UP, PLS_LINK_DYING } pls_l
 typedef struct pls_link {
     pls_link_state state;
     uint32_t epoch;
-    pls_peer *peer;     /* NULL: no message has gone there or come from there yet */
-    pls_outbox *outbox; /* NULL: nothing was sent yet */
-    pls_parcels queue;  /* in order, before anything newer */
-    uint32_t retain_count;
+    pls_peer *peer;            /* NULL: no message has gone there or come from there yet */
+    pls_outbox *outbox;        /* NULL: nothing was sent yet */
+    pls_parcels queue;         /* in order, before anything newer */
+    struct pls_retain *retain; /* who has which started word; NULL: nobody yet */
     bool space_wanted;
 } pls_link;
+
+typedef struct pls_retain pls_retain;
 
 /* How the last process in a slot ended, for those who ask when the slot is used again. */
 typedef struct pls_end {
@@ -102,9 +104,10 @@ struct pulsing_target {
     char *dead_text;
     pls_parcels waiting;  /* for credit or for a restart */
     pls_parcels retained; /* sent, not known to be started */
-    uint64_t retain_seq;
+    pulsing_target *next_starved;
     uint16_t retain_index;
     bool has_retain_index;
+    bool starved;   /* waits for a started word */
     bool unsettled; /* MOVING, and what its last host has started is not yet looked up */
 };
 
@@ -166,7 +169,8 @@ typedef struct pls_arrival {
     uint16_t flags;
     bool foreign; /* `descriptor` counts */
     pls_descriptor descriptor;
-    pls_block *own; /* the block of a message to ourselves; borrowed */
+    uint64_t refused_seq; /* its start is recorded together with that of this refused message */
+    pls_block *own;       /* the block of a message to ourselves; borrowed */
 } pls_arrival;
 
 /* A request that leaves for a restartable actor, as far as keeping it goes. */
@@ -197,6 +201,8 @@ struct pulsing {
     uint32_t calls_count;
     uint32_t patrol_from; /* where the last one ran out of probes */
     pulsing_target *targets[PLS_BUCKETS];
+    pulsing_target *starved_first; /* counted */
+    pulsing_target *starved_last;
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;
     uint32_t actor_count;

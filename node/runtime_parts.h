@@ -56,9 +56,10 @@ PLS_MUST_USE pls_err pls_message_payload(pulsing *p, const pls_arrival *arrival,
 
 /* target.c */
 void pls_target_credit(pulsing *p, pulsing_target *target, uint32_t count);
-/* Keeps a copy of a request that leaves for a restartable actor, and numbers it in its head. */
-PLS_MUST_USE pls_err pls_target_retain(pulsing *p, pulsing_target *target,
-                                       const pls_leaving *leaving);
+/* Whether the next request may leave now, if none waits before it. */
+bool pls_target_may_leave(pulsing *p, pulsing_target *target);
+/* Sends what waits and may leave. */
+void pls_target_flush(pulsing *p, pulsing_target *target);
 /* Takes a request that waits out of its queue; false if it has left. */
 bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id);
 /* Whether a request still waits in its queue. */
@@ -68,9 +69,29 @@ bool pls_target_holds(const pulsing_target *target, uint64_t call_id);
 bool pls_target_lost_sight(pulsing *p, pulsing_target *target);
 void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying);
 void pls_targets_free(pulsing *p);
-/* Messages that have left and are not known to be started. */
-uint32_t pls_targets_retained_count(pulsing *p);
 pulsing_target *pls_target_find(pulsing *p, uint64_t actor_id);
+
+/* started.c */
+/* A request starts: recorded if its sender keeps a copy. */
+void pls_started_record(pulsing *p, const pls_arrival *arrival);
+/* It is refused instead: recorded with the last one of its sender that waits `before` it. */
+void pls_started_refused(pulsing *p, const pls_parcels *before, const pls_arrival *arrival);
+
+/* retain.c */
+/* Gives a restartable target the number of a started word, if it has none. False: all are needed;
+ * the target is flushed when one is free. */
+bool pls_retain_ready(pulsing *p, pulsing_target *target);
+/* Keeps a copy of a request that leaves for a restartable actor, and numbers it in its head. */
+PLS_MUST_USE pls_err pls_retain_add(pulsing *p, pulsing_target *target, const pls_leaving *leaving);
+/* Drops the copies of what is known to be started; true if none is left. */
+bool pls_retain_idle(pulsing *p, pulsing_target *target);
+/* Gives the number back, and in the second form drops the copies, too. */
+void pls_retain_leave(pulsing *p, pulsing_target *target);
+void pls_retain_forget(pulsing *p, pulsing_target *target);
+/* Flushes those that wait for a number. */
+void pls_retain_starved(pulsing *p);
+/* Messages that have left and are not known to be started. */
+uint32_t pls_retain_count(pulsing *p);
 
 /* send.c */
 void pls_send_text(pulsing *p, const pulsing_origin *origin, pulsing_status status,

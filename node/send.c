@@ -114,8 +114,6 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
     if (target->state == PLS_TARGET_DEAD) {
         return PLS_EDEAD;
     }
-    bool may_leave = target->state == PLS_TARGET_UP && target->waiting.count == 0 &&
-                     (target->window == 0 || target->in_flight < target->window);
     if (p->waiting_count >= PLS_WAITING_MESSAGES_MAX || p->waiting_bytes >= PLS_WAITING_BYTES_MAX) {
         return PLS_EFULL;
     }
@@ -132,7 +130,7 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
     send->fixed_bytes = (uint32_t)sizeof head + head.chain_bytes + head.method_bytes;
     send->target = target;
     send->call_id = 0;
-    err = room_find(p, send, may_leave);
+    err = room_find(p, send, target->waiting.count == 0 && pls_target_may_leave(p, target));
     if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
         err = room_find(p, send, false);
     }
@@ -244,7 +242,7 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
     pls_err err = PLS_OK;
     if (target != NULL && target->restartable) {
         pls_leaving leaving = {send->call_id, send->base, block, len, flags};
-        err = pls_target_retain(p, target, &leaving);
+        err = pls_retain_add(p, target, &leaving);
     }
     if (err == PLS_OK && block != NULL) {
         pls_descriptor descriptor;
@@ -307,8 +305,7 @@ static pls_err commit_parcel(pulsing *p, pulsing_send *send, uint32_t len, uint1
         pls_send_failed(p, parcel, target->dead_status, target->dead_text);
         return PLS_EFULL;
     }
-    if (target->state != PLS_TARGET_UP || target->waiting.count > 0 ||
-        (target->window > 0 && target->in_flight >= target->window)) {
+    if (target->waiting.count > 0 || !pls_target_may_leave(p, target)) {
         pls_parcels_push(&target->waiting, parcel);
         pls_waiting_add(p, parcel);
         p->last_queued = parcel;
@@ -372,7 +369,7 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
     if (err == PLS_OK && target->restartable) {
         pls_leaving leaving = {parcel->call_id, parcel->bytes, parcel->block, parcel->len,
                                parcel->flags};
-        err = pls_target_retain(p, target, &leaving);
+        err = pls_retain_add(p, target, &leaving);
     }
     if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
         pls_parcels_push_front(&target->waiting, parcel);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Actors as their senders see them: where they live, how many messages may be under way (the
- * window, which bounds the receiver's mailbox), and, for actors with a restart policy, copies of
- * what was sent until the receiver has recorded that it starts. Invariants: messages to a target
- * leave in the order in which they were begun; a copy is dropped only when the started word has
- * passed it, and goes again only after the death of whoever had it. */
+/* Actors as their senders see them: where they live, and how many messages may be under way (the
+ * window, which bounds the receiver's mailbox); retain.c has the copies for those with a restart
+ * policy. Invariant: messages to a target leave in the order in which they were begun. */
 #include "node/runtime_parts.h"
 
 #include "base/assert.h"
@@ -50,10 +48,7 @@ pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t window, bool 
 
 static void target_free(pulsing *p, pulsing_target *target)
 {
-    pls_parcel *parcel = NULL;
-    while ((parcel = pls_parcels_pop(&target->retained)) != NULL) {
-        pls_parcel_free(p, parcel);
-    }
+    pls_retain_forget(p, target);
     free(target->dead_text);
     free(target);
 }
@@ -62,12 +57,16 @@ void pulsing_target_release(pulsing_target *target)
 {
     pls_assert(target->references > 0);
     target->references--;
+    if (target->references > 0) {
+        return;
+    }
+    (void)pls_retain_idle(target->p, target);
     /* One that moved or has messages under way is remembered: a later ref must know it. */
     bool moved = pls_actor_id_slot(target->id) != target->slot ||
                  pls_actor_id_epoch(target->id) != target->epoch ||
                  target->state == PLS_TARGET_MOVING;
     bool busy = target->in_flight > 0 || target->retained.count > 0;
-    if (target->references > 0 || (target->state != PLS_TARGET_DEAD && (moved || busy))) {
+    if (target->state != PLS_TARGET_DEAD && (moved || busy)) {
         return;
     }
     pulsing *p = target->p;
@@ -127,16 +126,17 @@ const char *pulsing_target_death(const pulsing_target *target)
     return target->state == PLS_TARGET_DEAD ? target->dead_text : NULL;
 }
 
-static bool may_leave(const pulsing_target *target)
+bool pls_target_may_leave(pulsing *p, pulsing_target *target)
 {
     return target->state == PLS_TARGET_UP &&
-           (target->window == 0 || target->in_flight < target->window);
+           (target->window == 0 || target->in_flight < target->window) &&
+           (!target->restartable || pls_retain_ready(p, target));
 }
 
-static void waiting_flush(pulsing *p, pulsing_target *target)
+void pls_target_flush(pulsing *p, pulsing_target *target)
 {
     target->references++;
-    while (target->waiting.count > 0 && may_leave(target)) {
+    while (target->waiting.count > 0 && pls_target_may_leave(p, target)) {
         pls_parcel *parcel = pls_parcels_pop(&target->waiting);
         pls_waiting_sub(p, parcel);
         bool notify = parcel->notify;
@@ -153,69 +153,9 @@ static void waiting_flush(pulsing *p, pulsing_target *target)
 void pls_target_credit(pulsing *p, pulsing_target *target, uint32_t count)
 {
     target->in_flight -= count < target->in_flight ? count : target->in_flight;
-    if (target->waiting.count > 0) {
-        waiting_flush(p, target);
+    if (target->waiting.count > 0 || target->references == 0) {
+        pls_target_flush(p, target); /* which also lets go of one that nobody refers to */
     }
-}
-
-static void started_trim(pulsing *p, pulsing_target *target, uint64_t started)
-{
-    while (target->retained.first != NULL && target->retained.first->retain_seq <= started) {
-        pls_parcel_free(p, pls_parcels_pop(&target->retained));
-    }
-}
-
-static uint64_t started_word(pulsing *p, const pulsing_target *target)
-{
-    const pls_link *link = &p->links[target->slot];
-    bool known = target->has_retain_index && link->outbox != NULL && link->epoch == target->epoch;
-    return known ? pls_outbox_started_load(link->outbox, target->retain_index) : 0;
-}
-
-uint32_t pls_targets_retained_count(pulsing *p)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
-        for (pulsing_target *target = p->targets[i]; target != NULL; target = target->next) {
-            if (target->state == PLS_TARGET_UP && target->retained.count > 0) {
-                started_trim(p, target, started_word(p, target));
-            }
-            count += target->retained.count;
-        }
-    }
-    return count;
-}
-
-pls_err pls_target_retain(pulsing *p, pulsing_target *target, const pls_leaving *leaving)
-{
-    pls_link *link = &p->links[target->slot];
-    if (!target->has_retain_index) {
-        if (link->retain_count >= PLS_STARTED_MAX) {
-            return PLS_EBUDGET;
-        }
-        target->retain_index = (uint16_t)link->retain_count++;
-        target->has_retain_index = true;
-    }
-    started_trim(p, target, started_word(p, target));
-    pls_wire_request head;
-    memcpy(&head, leaving->bytes, sizeof head);
-    head.flags |= PLS_REQUEST_RETAINED;
-    head.retain_index = target->retain_index;
-    head.retain_seq = ++target->retain_seq;
-    memcpy(leaving->bytes, &head, sizeof head);
-    pls_parcel *copy =
-        pls_parcel_new(leaving->bytes, leaving->len, PLS_WIRE_REQUEST, leaving->flags);
-    if (copy == NULL) {
-        return PLS_ENOMEM;
-    }
-    copy->retain_seq = head.retain_seq;
-    copy->call_id = leaving->call_id;
-    if (leaving->block != NULL) {
-        pls_arena_hold(p->arena, leaving->block);
-        copy->block = leaving->block;
-    }
-    pls_parcels_push(&target->retained, copy);
-    return PLS_OK;
 }
 
 bool pls_target_unqueue(pulsing *p, pulsing_target *target, uint64_t call_id)
@@ -269,9 +209,7 @@ static void target_fail(pulsing *p, pulsing_target *target, pulsing_status statu
             pls_call_end(p, (uint64_t)call->gen << 32 | i, status, text);
         }
     }
-    while ((parcel = pls_parcels_pop(&target->retained)) != NULL) {
-        pls_parcel_free(p, parcel);
-    }
+    pls_retain_forget(p, target);
     pulsing_target_release(target);
 }
 
@@ -288,12 +226,12 @@ static void mark_kept(pulsing *p, const pls_parcels *list)
 /* What was recorded as started is lost with its handler; the rest stays for the rebuilt actor. */
 static void target_wait_for_rebuild(pulsing *p, pulsing_target *target)
 {
-    started_trim(p, target, started_word(p, target));
+    (void)pls_retain_idle(p, target);
     mark_kept(p, &target->retained);
     mark_kept(p, &target->waiting);
     target->state = PLS_TARGET_MOVING;
     target->in_flight = 0;
-    target->has_retain_index = false;
+    pls_retain_leave(p, target);
     target->unsettled = false;
 }
 
@@ -391,10 +329,10 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
         target_wait_for_rebuild(p, target);
     }
     target->references++;
+    pls_retain_leave(p, target);
     target->slot = (uint16_t)slot;
     target->epoch = epoch;
     target->state = PLS_TARGET_UP;
-    target->has_retain_index = false;
     target->in_flight = 0;
     /* Everything kept goes again through the front of the waiting queue, so that order holds. */
     pls_parcels again = target->retained;
@@ -415,6 +353,6 @@ void pulsing_target_move(pulsing *p, uint64_t actor_id, uint32_t slot, uint32_t 
     while ((parcel = pls_parcels_pop(&later)) != NULL) {
         pls_parcels_push(&target->waiting, parcel);
     }
-    waiting_flush(p, target);
+    pls_target_flush(p, target);
     pulsing_target_release(target);
 }

@@ -9,14 +9,15 @@
 
 #define WAIT_BURST_MAX 256
 
-/* A death that has begun is looked at again after its grace, though nothing rings then. */
+/* A death that has begun is looked at again after its grace, and started words after a moment,
+ * though nothing rings then. */
 static int sleep_limit(const pulsing *p, int timeout_ms)
 {
-    if (p->dying_count == 0) {
+    if (p->dying_count == 0 && p->starved_first == NULL) {
         return timeout_ms;
     }
-    int grace_ms = PLS_DYING_GRACE_NS / 1000000 + 1;
-    return timeout_ms >= 0 && timeout_ms < grace_ms ? timeout_ms : grace_ms;
+    int limit_ms = p->starved_first != NULL ? 1 : PLS_DYING_GRACE_NS / 1000000 + 1;
+    return timeout_ms >= 0 && timeout_ms < limit_ms ? timeout_ms : limit_ms;
 }
 
 static pls_err sleep_once(pulsing *p, int timeout_ms)

@@ -368,13 +368,12 @@ void pls_watch_begin(pulsing *p, pulsing_actor *actor, const pls_arrival *arriva
     uint64_t tick = start_tick(p, arrival->sent);
     /* Counters of two CPUs may differ by a little. */
     int32_t between = (int32_t)(pls_clock_stamp(&p->clock, tick) - arrival->sent);
-    *run = (pls_watch_run){
-        .start_tick = tick,
-        .waited = between > 0 ? (uint32_t)between : 0,
-        .call_id = message->origin.call_id,
-        .caller = caller_of(arrival->slot, arrival->epoch, arrival->seq),
-        .method = method_find(p, actor->watch.class_name, message->method, message->method_bytes,
-                              &watch->handled)};
+    *run = (pls_watch_run){.start_tick = tick,
+                           .waited = between > 0 ? (uint32_t)between : 0,
+                           .call_id = message->origin.call_id,
+                           .caller = caller_of(arrival->slot, arrival->epoch, arrival->seq),
+                           .method = method_find(p, actor->watch.class_name, message->method,
+                                                 message->method_bytes, &watch->handled)};
     watch->current = run;
     run->held_before = atomic_load_explicit(watch->held, memory_order_relaxed);
     atomic_store_explicit(watch->held, pls_clock_ns(&p->clock, tick), memory_order_relaxed);

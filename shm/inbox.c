@@ -457,9 +457,11 @@ void pls_inbox_started_store(pls_inbox *inbox, uint32_t from_slot, uint32_t inde
     pls_assert(from_slot < PLS_SLOTS_MAX);
     pls_assert(inbox->epochs[from_slot] != 0);
     pls_assert(index < PLS_STARTED_MAX);
-    /* Release pairs with the acquire in pls_outbox_started_load(). */
-    atomic_store_explicit(&control_at(inbox, from_slot)->started[index], value,
-                          memory_order_release);
+    _Atomic uint64_t *word = &control_at(inbox, from_slot)->started[index];
+    if (atomic_load_explicit(word, memory_order_relaxed) < value) {
+        /* Release pairs with the acquire in pls_outbox_started_load(). */
+        atomic_store_explicit(word, value, memory_order_release);
+    }
 }
 
 bool pls_inbox_drained(const pls_inbox *inbox, uint32_t slot)

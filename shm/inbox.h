@@ -127,7 +127,7 @@ bool pls_inbox_take_owed(pls_inbox *inbox, pls_bitmap *taken_out);
 void pls_inbox_look(pls_inbox *inbox, uint32_t slot);
 
 /* Record, before the handler is called, which message of restartable actor number `index` of that
- * producer is about to start. Never lower than before, by the caller's care.
+ * producer is about to start. A value lower than an earlier one changes nothing.
  * Units:   `index` below PLS_STARTED_MAX; `value` the runtime's own sequence, from 1.
  * Threads: one consumer; never blocks. */
 void pls_inbox_started_store(pls_inbox *inbox, uint32_t from_slot, uint32_t index, uint64_t value);
