@@ -182,6 +182,42 @@ async def test_tells_survive_kills_in_order_none_twice(system, tmp_path):
     assert len(lines) >= len(expected) - kills
 
 
+async def test_thousands_of_restartable_actors_of_one_worker_come_and_go(tmp_path):
+    """And those that live when it is killed are rebuilt, with all that was on its way to them."""
+    path = tmp_path / "notes"
+    async with await create_actor_system(SystemConfig.standalone().with_workers(1)) as system:
+        for i in range(2000):
+            passing = await Phoenix.local(system)
+            await passing.note.tell(i)
+            assert await passing.note(i) == i
+            await system.stop(passing)
+        living = [await Phoenix.local(system, str(path)) for _ in range(600)]
+        for i, phoenix in enumerate(living):
+            phoenix.note.tell(i)
+        first = await living[0].pid()
+        for i, phoenix in enumerate(living):
+            phoenix.note.tell(1000 + i)
+        os.kill(first, signal.SIGKILL)
+        notes = [asyncio.ensure_future(p.note(2000 + i)) for i, p in enumerate(living)]
+        assert await asyncio.wait_for(_all_pids(living), 60) != first
+        ends = await asyncio.wait_for(asyncio.gather(*notes, return_exceptions=True), 60)
+        lost = [end for end in ends if not isinstance(end, int)]
+        assert len(lost) <= 1
+        assert all(isinstance(end, ActorDied) for end in lost)
+        lines = [int(line) for line in path.read_text().split()]
+        assert len(lines) == len(set(lines)), "handled twice"
+        assert len(lines) >= 3 * len(living) - 1, "more than what was being handled is lost"
+        for i in range(len(living)):
+            of = [line for line in lines if line % 1000 == i]
+            assert of == sorted(of), "out of order"
+
+
+async def _all_pids(refs):
+    pids = set(await asyncio.gather(*(ref.pid() for ref in refs)))
+    assert len(pids) == 1
+    return pids.pop()
+
+
 async def test_actor_failed_rebuilds_and_the_state_is_new(system):
     phoenix = await Phoenix.local(system)
     await phoenix.note(1)

@@ -388,6 +388,21 @@ START_TEST(test_started_word_beyond_the_table_aborts)
 }
 END_TEST
 
+START_TEST(test_a_started_word_only_rises)
+{
+    ck_assert_int_eq(pair_send(p.outbox, 1, 1), PLS_OK);
+    pls_outbox_wake(p.outbox);
+    pls_message message;
+    ck_assert_int_eq(pls_inbox_pop(p.inbox, &message), PLS_OK);
+    pls_inbox_started_store(p.inbox, PAIR_PRODUCER, 3, 12);
+    pls_inbox_started_store(p.inbox, PAIR_PRODUCER, 3, 7);
+    ck_assert_uint_eq(pls_outbox_started_load(p.outbox, 3), 12);
+    pls_inbox_started_store(p.inbox, PAIR_PRODUCER, 3, 13);
+    ck_assert_uint_eq(pls_outbox_started_load(p.outbox, 3), 13);
+    pls_inbox_release(p.inbox);
+}
+END_TEST
+
 START_TEST(test_arming_twice_aborts)
 {
     (void)!pls_inbox_arm(p.inbox);
@@ -420,6 +435,7 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_pop_before_release_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_release_without_pop_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_closing_a_ring_that_holds_messages_aborts, SIGABRT);
+    tcase_add_test(tcase, test_a_started_word_only_rises);
     tcase_add_test_raise_signal(tcase, test_started_word_beyond_the_table_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_arming_twice_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
