@@ -18,12 +18,25 @@ static uint32_t ring_capacity(const pulsing *p)
     return attached <= 16 ? 256 * 1024 : attached <= 64 ? 64 * 1024 : 16 * 1024;
 }
 
-static pls_err link_attach(pulsing *p, pls_link *link, uint32_t slot, uint32_t epoch)
+/* The node names a dead peer until everybody has acknowledged its end, for the sake of the leases
+ * in its last messages. Only a link that stands when this process handles that end is taken down
+ * again, so none is made afterwards; nor one to send on, as this process may have been told
+ * already, or, when it is younger than the end, never is. */
+static pls_err link_attach(pulsing *p, pls_link *link, uint32_t slot, uint32_t epoch, bool to_send)
 {
     pls_attach_peer fds = {-1, -1};
+    if (p->ends[slot].epoch == epoch) {
+        return PLS_EDEAD;
+    }
     pls_err err = pls_attach_peer_get(p->attach, slot, epoch, &fds);
     if (err != PLS_OK) {
         return err;
+    }
+    pls_slot_state state = pls_directory_state(p->info->directory, slot, epoch);
+    if (state == PLS_SLOT_FREE || (state == PLS_SLOT_DEAD && to_send)) {
+        close(fds.inbox_fd);
+        close(fds.bell_fd);
+        return PLS_EDEAD;
     }
     err = pls_peer_attach(fds.inbox_fd, fds.bell_fd, slot, epoch, &link->peer);
     if (err != PLS_OK) {
@@ -32,7 +45,8 @@ static pls_err link_attach(pulsing *p, pls_link *link, uint32_t slot, uint32_t e
         return err;
     }
     link->epoch = epoch;
-    link->state = PLS_LINK_UP;
+    bool ending = state == PLS_SLOT_DYING || state == PLS_SLOT_DEAD;
+    link->state = ending ? PLS_LINK_DYING : PLS_LINK_UP;
     pls_watch_peer(p, PLS_OBS_RARE_CONNECT, slot, epoch);
     return PLS_OK;
 }
@@ -41,7 +55,7 @@ pls_err pls_link_get(pulsing *p, uint32_t slot, uint32_t epoch, bool to_send, pl
 {
     pls_link *link = &p->links[slot];
     if (link->state == PLS_LINK_NONE) {
-        pls_err err = link_attach(p, link, slot, epoch);
+        pls_err err = link_attach(p, link, slot, epoch, to_send);
         if (err != PLS_OK) {
             return err;
         }

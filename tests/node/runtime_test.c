@@ -4,6 +4,7 @@
 #include "tests/node/crew.h"
 
 #include "base/limits.h"
+#include "node/pulsing_obituary.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -212,6 +213,45 @@ START_TEST(test_the_death_of_a_process_ends_the_calls_to_it)
 }
 END_TEST
 
+static void dead_in_directory_wait(crew_member *m, uint32_t slot, uint32_t epoch)
+{
+    pls_death death = {0};
+    double until = world_now_ms() + 5000;
+    while (pulsing_death_get(m->p, slot, epoch, &death) != PLS_OK || death.state != PLS_SLOT_DEAD) {
+        ck_assert_double_lt(world_now_ms(), until);
+        world_pause_ms(1);
+    }
+}
+
+/* The node keeps the slot of the dead until `b`, too, has acknowledged; `a` has been told (1) or
+ * will be (0). */
+START_TEST(test_no_message_goes_to_a_process_whose_end_is_over)
+{
+    crew_begin(&c);
+    crew_peer dead = crew_peer_start(&c, 1, 8, PULSING_WAIT);
+    uint32_t slot = (uint32_t)(dead.actor_id >> 56);
+    crew_peer_kill(&dead);
+    dead_in_directory_wait(a, slot, (uint32_t)(dead.actor_id >> 32) & 0xffffff);
+    for (int i = 0; i < 50 && _i == 1; i++) {
+        world_pause_ms(1);
+        (void)pulsing_poll(a->p, 64, false);
+    }
+    pulsing_target *target = target_of(a, dead.actor_id, 4, false);
+    ck_assert_int_eq(crew_send(a, target, 0, 0, ask, NULL), PLS_EDEAD);
+    pulsing_target_release(target);
+    crew_rest(&c, 50);
+    crew_peer next = crew_peer_start(&c, 1, 8, PULSING_WAIT);
+    ck_assert_uint_eq(next.actor_id >> 56, slot);
+    target = target_of(a, next.actor_id, 4, false);
+    asked(crew_send(a, target, 0, 0, ask, NULL));
+    crew_until(&c, &a->reply_count, 1);
+    ck_assert_uint_eq(a->replies[0].status, PULSING_OK);
+    pulsing_target_release(target);
+    crew_peer_kill(&next);
+    crew_end(&c);
+}
+END_TEST
+
 START_TEST(test_what_a_dead_restartable_actor_had_not_started_goes_again_in_order)
 {
     uint64_t calls[12];
@@ -381,6 +421,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_messages_to_oneself_come_in_order_with_their_blocks);
     tcase_add_test(tcase, test_blocks_come_back_so_that_more_than_the_budget_passes);
     tcase_add_test(tcase, test_the_death_of_a_process_ends_the_calls_to_it);
+    tcase_add_loop_test(tcase, test_no_message_goes_to_a_process_whose_end_is_over, 0, 2);
     tcase_add_test(tcase, test_what_a_dead_restartable_actor_had_not_started_goes_again_in_order);
     tcase_add_test(tcase, test_a_rejected_message_does_not_pass_for_the_start_of_those_that_wait);
     tcase_add_test(tcase, test_a_stream_opens_flows_gives_room_and_ends);
