@@ -24,6 +24,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(base, bytes) ((void)0)
+#endif
+
 /* For a few system calls and execve's copying of arguments. */
 #define STACK_BYTES 65536
 /* Descriptors are first moved above the numbers that they will get. */
@@ -128,6 +134,9 @@ static pls_err birth_give(birth *b)
         }
     }
     pthread_sigmask(SIG_SETMASK, &b->mask, NULL);
+    /* A clone that became another program has left its frames' marks; the next mapping here would
+     * inherit them. */
+    ASAN_UNPOISON_MEMORY_REGION(b->stacks, 2 * STACK_BYTES);
     munmap(b->stacks, 2 * STACK_BYTES);
     int error = middle < 0 ? clone_errno : b->error;
     if (error != 0 && b->pidfd >= 0) {
