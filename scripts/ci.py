@@ -41,6 +41,7 @@ PURE_CALLS |= {"memset", "strlen"}
 TSAN_TESTS = r"^(base|shm|gossip|zmq_transport)\."
 SIM_ONCE = r"^sim\.(mutants|shrink_trace)$"
 TSAN_BLIND = r"^shm\.wake$"
+PYTEST_SHARE = 2 / 3
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -312,14 +313,15 @@ def all_steps() -> list[Step]:
         work = functools.partial(install, version=version)
         steps.append(Step(f"install {version}", work))
     steps.append(Step("install asan", install_asan))
-    for version in sorted(interpreters()):
+    # The longest one first. Most of the time a test waits for a process to start or to end.
+    for version in sorted(interpreters(), key=lambda version: (version != MAIN, version)):
         folders = [
             "tests/python",
             *(["tests/scripts", "tests/examples"] if version == MAIN else []),
         ]
         work = functools.partial(pytest, name=version, folders=folders)
-        steps.append(Step(f"pytest {version}", work, (f"install {version}",)))
-    steps.append(Step("pytest asan", pytest_asan, ("install asan",)))
+        steps.append(Step(f"pytest {version}", work, (f"install {version}",), share=PYTEST_SHARE))
+    steps.append(Step("pytest asan", pytest_asan, ("install asan",), share=PYTEST_SHARE))
     return steps
 
 

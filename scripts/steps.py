@@ -21,6 +21,7 @@ from pathlib import Path
 # What compilers, Check, ctest, pytest and sanitizers begin a finding with.
 FINDING = re.compile(r"^FAILED |^ERROR |^E   |\*\*\*|:[FE]:\w|error:|Sanitizer|not over after")
 FINDINGS_MAX = 16
+ROUNDING = 1e-6
 
 
 class StepFailed(Exception):
@@ -88,6 +89,8 @@ class Step:
     needs: tuple[str, ...] = ()
     # Whether it measures time, so that nothing may run beside it.
     alone: bool = False
+    # How much of a lane it fills: less than 1 for what waits more than it works.
+    share: float = 1
 
 
 def chosen(steps: Sequence[Step], beginnings: Sequence[str]) -> list[Step]:
@@ -134,7 +137,8 @@ class Run:
                 print(f"FAILED      -    {step.name}: not run, {bad[0]} failed", flush=True)
                 return self.start_ready()
             alone = step.alone or any(other.alone for other in self.running.values())
-            if len(self.running) >= (1 if alone else self.lanes):
+            filled = sum(other.share for other in self.running.values())
+            if self.running and (alone or filled + step.share > self.lanes + ROUNDING):
                 if step.alone:
                     return None
                 continue

@@ -2,6 +2,7 @@
 """scripts/steps.py and scripts/ci.py: what a failing step costs, and how tests are counted."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def test_nothing_runs_beside_a_step_that_wants_to_be_alone(tmp_path: Path) -> No
     Run([spanning("a"), spanning("b", alone=True), spanning("c")], 3, tmp_path).all()
     begin, end = spans.pop("b")
     assert all(other[1] <= begin or other[0] >= end for other in spans.values())
+
+
+@pytest.mark.parametrize(("share", "most"), [(1, 2), (2 / 3, 3), (0.5, 4)])
+def test_lanes_are_filled_by_the_shares_of_steps(tmp_path: Path, share: float, most: int) -> None:
+    together = [0]
+    seen = []
+    lock = threading.Lock()
+
+    def work(log: Log) -> Count:
+        with lock:
+            together[0] += 1
+            seen.append(together[0])
+        time.sleep(0.05)
+        with lock:
+            together[0] -= 1
+        return Count(1, 0)
+
+    Run([Step(f"step {i}", work, share=share) for i in range(9)], 2, tmp_path).all()
+    assert max(seen) == most
 
 
 def test_a_step_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
