@@ -211,6 +211,7 @@ static pls_err request_read(const pls_arrival *arrival, pls_wire_request *head,
     message->chain_bytes = head->chain_bytes;
     message->method = (const char *)message->chain + head->chain_bytes;
     message->method_bytes = head->method_bytes;
+    message->context_bytes = head->context_bytes;
     message->status = PULSING_OK;
     return PLS_OK;
 }

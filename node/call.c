@@ -161,7 +161,10 @@ pls_err pls_message_payload(pulsing *p, const pls_arrival *arrival, uint32_t fix
     if (err != PLS_OK) {
         return err;
     }
-    message->payload_bytes = payload_bytes;
+    if (message->context_bytes > payload_bytes) {
+        return PLS_EPROTO;
+    }
+    message->payload_bytes = payload_bytes - message->context_bytes;
     if ((arrival->flags & PLS_WIRE_PAYLOAD_IN_BLOCK) == 0) {
         message->payload = arrival->bytes + fixed_bytes;
         return arrival->len - fixed_bytes == payload_bytes ? PLS_OK : PLS_EPROTO;

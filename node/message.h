@@ -44,7 +44,8 @@ typedef struct pls_wire_request {
     uint16_t chain_bytes;
     uint8_t method_bytes;
     uint8_t flags;
-    uint16_t unused[3];
+    uint16_t unused;
+    uint32_t context_bytes; /* the last ones of the payload: what the sender's code carries along */
 } pls_wire_request;
 
 typedef struct pls_wire_reply {

@@ -57,6 +57,7 @@ typedef struct pulsing_message {
     const uint8_t *chain;  /* requests: the ask chain that led here */
     const uint8_t *payload;
     uint32_t payload_bytes;
+    uint32_t context_bytes; /* requests: what the sender's code carries along, behind the payload */
     uint16_t chain_bytes;
     uint8_t method_bytes;
     uint8_t status;       /* replies: pulsing_status */
@@ -129,6 +130,7 @@ typedef struct pulsing_send {
     uint32_t capacity;
     uint64_t call_id; /* 0 for tells */
     uint16_t cost;    /* stream items, after the commit: how much of the reader's room it takes */
+    uint32_t context_bytes; /* requests, before the commit: the last ones of the payload */
     /* private from here on */
     uint8_t *base;
     uint32_t fixed_bytes;

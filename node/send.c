@@ -130,6 +130,7 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
     send->fixed_bytes = (uint32_t)sizeof head + head.chain_bytes + head.method_bytes;
     send->target = target;
     send->call_id = 0;
+    send->context_bytes = 0;
     err = room_find(p, send, target->waiting.count == 0 && pls_target_may_leave(p, target));
     if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {
         err = room_find(p, send, false);
@@ -332,6 +333,10 @@ pls_err pulsing_commit(pulsing *p, pulsing_send *send, uint32_t payload_bytes, p
     size_t at = send->type == PLS_WIRE_REQUEST ? offsetof(pls_wire_request, payload_bytes)
                                                : offsetof(pls_wire_reply, payload_bytes);
     memcpy(send->base + at, &payload_bytes, sizeof payload_bytes);
+    if (send->type == PLS_WIRE_REQUEST) {
+        memcpy(send->base + offsetof(pls_wire_request, context_bytes), &send->context_bytes,
+               sizeof send->context_bytes);
+    }
     if (send->type == PLS_WIRE_STREAM_ITEM) {
         uint64_t bytes = room != NULL ? room->bytes + payload_bytes : payload_bytes;
         uint64_t cost = 1 + bytes / PLS_STREAM_UNIT_BYTES;

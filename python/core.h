@@ -52,8 +52,19 @@ typedef enum core_name {
     CORE_NAME_COUNT
 } core_name;
 
+/* What pulsing._context knows of context variables; NULL until it is imported. */
+typedef struct core_variables {
+    PyObject *keys;   /* dict: variable -> key, or None for one that stays */
+    PyObject *known;  /* dict: key -> variable, or None for one that is not here */
+    PyObject *key_of; /* what the dicts lack */
+    PyObject *find;
+    PyObject *refuse;     /* callable(variable, exception) when a value cannot be sent */
+    PyObject *unreadable; /* ... or cannot be read */
+} core_variables;
+
 typedef struct core_state {
     pls_codec codec;
+    core_variables variables;
     PyTypeObject *runtime_type;
     PyTypeObject *ref_type;
     PyTypeObject *endpoint_type;
@@ -113,6 +124,7 @@ typedef struct core_runtime {
     PyObject *node_id;  /* bytes */
     PyObject *address;  /* str; None for a node of one host */
     core_frame *frame;  /* of the plain method that runs now */
+    PyObject *context;  /* an empty one, for the next message; or NULL */
     core_call *waiting; /* blocking form: calls whose threads sleep */
     PyObject *patrol;   /* the timer that looks at calls that wait; NULL: none */
     double ask_timeout; /* seconds; 0: none */

@@ -46,6 +46,8 @@ PyObject *core_ref_words(core_ref *ref);
 
 /* encode.c: payloads out. `send` is begun; on an exception it is aborted. */
 int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object);
+/* The same for a request: the context's variables go along. */
+int core_send_message(core_runtime *rt, pulsing_send *send, PyObject *object);
 int core_send_exception(core_runtime *rt, pulsing_send *send, PyObject *exception);
 /* Returns 1 if the message waits for its turn, 0 if it has left, -1 with an exception. */
 int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, size_t arg_count,
@@ -54,6 +56,7 @@ int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, 
 typedef struct core_payload {
     pulsing_room *room;
     uint32_t payload_bytes;
+    uint32_t context_bytes;
     bool in_room;
     uint8_t inline_bytes[PULSING_INLINE_BYTES_MAX];
 } core_payload;

@@ -2,14 +2,15 @@
 /* From a message to a method and back: a plain method is called where its message lies in the ring
  * and answered at once; a coroutine becomes a task whose end answers; a generator becomes a stream.
  * These are the runtime's callbacks; none of them lets a Python exception out. */
-#include "python/core_parts.h"
+#include "python/context.h"
 #include "python/codec_internal.h"
 
 #include <string.h>
 
 core_frame *core_current_frame(core_runtime *rt)
 {
-    if (rt->frame != NULL) {
+    /* An actor's own thread may run while the loop's thread is in a plain method. */
+    if (rt->frame != NULL && PyThread_get_thread_ident() == rt->thread) {
         return rt->frame;
     }
     PyObject *value = NULL;
@@ -340,7 +341,9 @@ pulsing_taken core_on_request(void *context, void *user, const pulsing_message *
     frame_open(&frame, cell, message);
     Py_INCREF(cell);
     Py_INCREF(function);
-    PyObject *result = message->method_bytes == 0
+    PyObject *variables = core_context_enter(rt, message);
+    PyObject *result = variables == NULL ? NULL
+                       : message->method_bytes == 0
                            ? handler_receive(rt, cell, message, &frame)
                            : handler_call(rt, cell, message, &frame, function);
     Py_DECREF(function);
@@ -355,6 +358,9 @@ pulsing_taken core_on_request(void *context, void *user, const pulsing_message *
         answer(rt, &frame, result);
     }
     Py_XDECREF(result);
+    if (variables != NULL) {
+        core_context_leave(rt, variables);
+    }
     frame_close(&frame);
     Py_DECREF(cell);
     return taken;

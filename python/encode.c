@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From Python objects into messages and back: the codec writes straight into the receiver's ring;
  * what is too large for that is copied once into a block of shared memory. */
-#include "python/core_parts.h"
+#include "python/context.h"
 
 #include <string.h>
 
@@ -79,6 +79,27 @@ int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object)
     return sink_send(rt, send, &sink, pls_codec_encode(&rt->state->codec, object, &sink));
 }
 
+/* The node's own actors have no use for the variables of those who ask them. */
+static int context_put(core_runtime *rt, pulsing_send *send, pls_sink *sink)
+{
+    if ((uint32_t)pulsing_target_id(send->target) == 0) {
+        return 0;
+    }
+    bool near = pulsing_target_slot(send->target) == pulsing_slot(rt->p);
+    return core_context_put(rt, near, sink, &send->context_bytes);
+}
+
+int core_send_message(core_runtime *rt, pulsing_send *send, PyObject *object)
+{
+    pls_sink sink;
+    sink_open(rt, send, &sink);
+    int written = pls_codec_encode(&rt->state->codec, object, &sink);
+    if (written == 0) {
+        written = context_put(rt, send, &sink);
+    }
+    return sink_send(rt, send, &sink, written);
+}
+
 int core_send_exception(core_runtime *rt, pulsing_send *send, PyObject *exception)
 {
     pls_sink sink;
@@ -93,6 +114,9 @@ int core_send_call(core_runtime *rt, pulsing_send *send, PyObject *const *args, 
     pls_sink sink;
     sink_open(rt, send, &sink);
     int written = pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink);
+    if (written == 0) {
+        written = context_put(rt, send, &sink);
+    }
     return sink_send(rt, send, &sink, written);
 }
 
@@ -109,6 +133,7 @@ int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *
     if (!payload->in_room) {
         memcpy(send->at, payload->inline_bytes, payload->payload_bytes);
     }
+    send->context_bytes = payload->context_bytes;
     err = pulsing_commit(rt->p, send, payload->payload_bytes, room, payload->in_room);
     if (err == PLS_OK || err == PLS_EFULL) {
         return err == PLS_EFULL;
@@ -123,7 +148,8 @@ int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_coun
     memset(payload, 0, offsetof(core_payload, inline_bytes));
     pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes,
                   PLS_CODEC_ALLOW_PICKLE, rt);
-    if (pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink) < 0) {
+    if (pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink) < 0 ||
+        core_context_put(rt, false, &sink, &payload->context_bytes) < 0) {
         pls_sink_fini(&sink);
         return -1;
     }
@@ -204,9 +230,10 @@ int core_source(core_runtime *rt, const pulsing_message *message, pls_source *so
         return 0;
     }
     uint64_t len = 0;
+    size_t written = (size_t)message->payload_bytes + message->context_bytes;
     const uint8_t *bytes = pulsing_block_bytes(message->block, &len);
     bool in_block = message->payload == bytes;
-    uint64_t offset = in_block ? ALIGN_UP((size_t)message->payload_bytes) : 0;
+    uint64_t offset = in_block ? ALIGN_UP(written) : 0;
     if (offset >= len) {
         return 0;
     }

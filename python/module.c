@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pulsing._core: the extension module. Everything that lives as long as the module is in its state:
  * types, the codec, exception classes, interned names. */
-#include "python/core_parts.h"
+#include "python/context.h"
 
 #include "node/launch.h"
 #include "node/attach.h"
@@ -307,6 +307,9 @@ static PyMethodDef module_methods[] = {
     {"register_python", core_register_python, METH_VARARGS, "Classes that are written in Python."},
     {"broadcast", (PyCFunction)(void (*)(void))core_broadcast, METH_FASTCALL | METH_KEYWORDS,
      "broadcast(refs, method, tell, *args, **kwargs): the same call to each, encoded once."},
+    {"register_context", core_register_context, METH_VARARGS, "What context variables are called."},
+    {"fresh_context", core_context_fresh, METH_NOARGS,
+     "A context that has the message that is being handled, and nothing else."},
     {"encode", core_encode, METH_VARARGS, "encode(obj, runtime=None) -> bytes"},
     {"decode", core_decode, METH_VARARGS, "decode(bytes, runtime=None) -> object"},
     {NULL, NULL, 0, NULL},
@@ -415,6 +418,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->message_restore);
     Py_VISIT(state->actor_id_class);
     Py_VISIT(state->ref_extras);
+    Py_VISIT(state->variables.keys);
+    Py_VISIT(state->variables.known);
+    Py_VISIT(state->variables.key_of);
+    Py_VISIT(state->variables.find);
+    Py_VISIT(state->variables.refuse);
+    Py_VISIT(state->variables.unreadable);
     return pls_codec_traverse(&state->codec, visit, arg);
 }
 
@@ -442,6 +451,12 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->message_restore);
     Py_CLEAR(state->actor_id_class);
     Py_CLEAR(state->ref_extras);
+    Py_CLEAR(state->variables.keys);
+    Py_CLEAR(state->variables.known);
+    Py_CLEAR(state->variables.key_of);
+    Py_CLEAR(state->variables.find);
+    Py_CLEAR(state->variables.refuse);
+    Py_CLEAR(state->variables.unreadable);
     pls_codec_clear(&state->codec);
     return 0;
 }

@@ -18,6 +18,7 @@ typedef struct core_pump {
     core_cell *cell;
     PyObject *generator;
     core_writer *writer;
+    PyObject *context; /* in which the generator runs: that of the call */
     bool scheduled;
     bool over;
 } core_pump;
@@ -95,6 +96,9 @@ static PyObject *pump_turn(PyObject *self, PyObject *const *Py_UNUSED(args),
     if (pump->rt->p == NULL || pump->over) {
         Py_RETURN_NONE;
     }
+    if (PyContext_Enter(pump->context) < 0) {
+        return NULL;
+    }
     core_frame frame = {.cell = pump->cell};
     core_frame *before = pump->rt->frame;
     int left = PUMP_ITEMS_MAX;
@@ -104,7 +108,10 @@ static PyObject *pump_turn(PyObject *self, PyObject *const *Py_UNUSED(args),
         left--;
     }
     pump->rt->frame = before;
-    int scheduled = left == 0 ? pump_schedule(pump) : 0;
+    int scheduled = PyContext_Exit(pump->context);
+    if (scheduled == 0 && left == 0) {
+        scheduled = pump_schedule(pump);
+    }
     Py_DECREF(pump);
     if (scheduled < 0) {
         return NULL;
@@ -115,8 +122,10 @@ static PyObject *pump_turn(PyObject *self, PyObject *const *Py_UNUSED(args),
 int core_pump_start(core_runtime *rt, const core_frame *frame, PyObject *generator,
                     core_writer *writer)
 {
-    core_pump *pump = PyObject_GC_New(core_pump, rt->state->pump_type);
+    PyObject *context = PyContext_CopyCurrent();
+    core_pump *pump = context != NULL ? PyObject_GC_New(core_pump, rt->state->pump_type) : NULL;
     if (pump == NULL) {
+        Py_XDECREF(context);
         return -1;
     }
     pump->vectorcall = pump_turn;
@@ -124,6 +133,7 @@ int core_pump_start(core_runtime *rt, const core_frame *frame, PyObject *generat
     pump->cell = (core_cell *)Py_NewRef((PyObject *)frame->cell);
     pump->generator = Py_NewRef(generator);
     pump->writer = (core_writer *)Py_NewRef((PyObject *)writer);
+    pump->context = context;
     pump->scheduled = false;
     pump->over = false;
     PyObject_GC_Track(pump);
@@ -357,6 +367,7 @@ static int pump_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT((PyObject *)pump->rt);
     Py_VISIT((PyObject *)pump->cell);
     Py_VISIT(pump->generator);
+    Py_VISIT(pump->context);
     Py_VISIT((PyObject *)pump->writer);
     return 0;
 }
@@ -374,6 +385,7 @@ static void pump_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(pump->generator);
     Py_DECREF(pump->writer);
+    Py_DECREF(pump->context);
     Py_DECREF(pump->cell);
     Py_DECREF(pump->rt);
     PyObject_GC_Del(self);

@@ -114,7 +114,7 @@ static PyObject *request_send(core_ref *ref, PyObject *name, double timeout, boo
     }
     int waits = out->payload != NULL ? core_send_payload(rt, &send, out->payload)
                 : out->object != NULL
-                    ? core_send_object(rt, &send, out->object)
+                    ? core_send_message(rt, &send, out->object)
                     : core_send_call(rt, &send, out->args, out->arg_count, out->kwnames);
     if (tell) {
         return tell_result(ref, name, waits);

@@ -474,6 +474,7 @@ static int runtime_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(rt->requests);
     Py_VISIT(rt->deaths);
     Py_VISIT(rt->patrol);
+    Py_VISIT(rt->context);
     return 0;
 }
 
@@ -488,6 +489,7 @@ static int runtime_clear(PyObject *self)
     Py_CLEAR(rt->requests);
     Py_CLEAR(rt->deaths);
     Py_CLEAR(rt->patrol);
+    Py_CLEAR(rt->context);
     Py_CLEAR(rt->ready);
     Py_CLEAR(rt->call_soon);
     Py_CLEAR(rt->call_later);

@@ -9,6 +9,7 @@ from . import _core  # noqa: E402
 from ._actor import Actor, ActorContext, as_actor, current_context  # noqa: E402
 from ._compat import REF_EXTRAS, ask_with_timeout, get_system, init, shutdown  # noqa: E402
 from ._config import SystemConfig  # noqa: E402
+from ._context import context_stays  # noqa: E402
 from ._errors import (  # noqa: E402
     ActorDied,
     ActorError,
@@ -74,6 +75,7 @@ __all__ = [
     "ask_with_timeout",
     "batch",
     "connect",
+    "context_stays",
     "create_actor_system",
     "current_context",
     "get_system",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import time
@@ -223,25 +224,45 @@ def _endpoint(cls: type, name: str, options: dict[str, Any]) -> Callable:
 
 
 def _is_async(function: Callable) -> bool:
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-        or inspect.isgeneratorfunction(function)
-    )
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _in_thread(instance: Any, function: Callable, *args: Any, **kwargs: Any) -> asyncio.Future:
+    """Runs a function in the actor's thread, in the caller's context."""
+    executor = instance.__dict__.get("_pulsing_thread")
+    if executor is None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        executor = instance.__dict__["_pulsing_thread"] = ThreadPoolExecutor(1, "pulsing-actor")
+    run = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return asyncio.get_running_loop().run_in_executor(executor, run)
 
 
 def _threaded(function: Callable) -> Callable:
+    if inspect.isgeneratorfunction(function):
+        return _threaded_generator(function)
+
     @functools.wraps(function)
     async def call(self, *args, **kwargs):
-        import contextvars
+        return await _in_thread(self, function, self, *args, **kwargs)
 
-        executor = self.__dict__.get("_pulsing_thread")
-        if executor is None:
-            from concurrent.futures import ThreadPoolExecutor
+    return call
 
-            executor = self.__dict__["_pulsing_thread"] = ThreadPoolExecutor(1, "pulsing-actor")
-        run = functools.partial(contextvars.copy_context().run, function, self, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(executor, run)
+
+_END = object()
+
+
+def _threaded_generator(function: Callable) -> Callable:
+    """Each item is a turn of the actor's thread of its own, so that other methods run between."""
+
+    @functools.wraps(function)
+    async def call(self, *args, **kwargs):
+        generator = function(self, *args, **kwargs)
+        try:
+            while (item := await _in_thread(self, next, generator, _END)) is not _END:
+                yield item
+        finally:
+            await _in_thread(self, generator.close)
 
     return call
 

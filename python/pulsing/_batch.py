@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar, overload
 
+from . import _core
+
 __all__ = ["batch"]
 
 _STATE = "_pulsing_batches"
@@ -114,7 +116,10 @@ class _Batcher:
         # A caller that was cancelled, or whose time is over, does not count.
         entries = [(item, future) for item, future in waiting if not future.done()]
         if entries:
-            task = asyncio.get_running_loop().create_task(self.run(entries))
+            # The handler works for many callers: it sees the variables of none.
+            task = _core.fresh_context().run(
+                asyncio.get_running_loop().create_task, self.run(entries)
+            )
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 

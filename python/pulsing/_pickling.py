@@ -9,6 +9,7 @@ out of the pickle.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import pickle
 import re
@@ -196,6 +197,12 @@ def _reduce_error(error: BaseException) -> Any:
     return reduce_exception(error)
 
 
+def _reduce_variable(variable: Any) -> Any:
+    from pulsing._context import reduce_variable
+
+    return reduce_variable(variable)
+
+
 # What a type's objects are reduced by; None: by themselves. A cache, emptied when it is full.
 _handlers: dict[type, Callable[[Any], Any] | None] = {}
 _HANDLERS_MAX = 4096
@@ -209,6 +216,8 @@ def _find_handler(kind: type) -> Callable[[Any], Any] | None:
         handler = _reduce_error
     elif issubclass(kind, _OPEN_FILES) and not issubclass(kind, io.BytesIO):
         handler = _refuse_file
+    elif kind is contextvars.ContextVar:
+        handler = _reduce_variable
     elif kind.__module__ == "torch" and kind.__name__ == "Tensor":
         handler = _reduce_tensor
     if len(_handlers) >= _HANDLERS_MAX:

@@ -113,6 +113,10 @@ START_TEST(test_lengths_that_do_not_fit_are_refused)
     head.payload_bytes = 3;
     memcpy(bytes, &head, sizeof head);
     forge(PLS_WIRE_REQUEST, 0, bytes, sizeof head + 4);
+    head.payload_bytes = 4;
+    head.context_bytes = 5;
+    memcpy(bytes, &head, sizeof head);
+    forge(PLS_WIRE_REQUEST, 0, bytes, sizeof head + 4);
     crew_rest(&c, 5);
     ck_assert_uint_eq(victim->request_count, 0);
     victim_is_well();

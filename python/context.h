@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PLS_PYTHON_CONTEXT_H
+#define PLS_PYTHON_CONTEXT_H
+
+#include "python/core_parts.h"
+
+/* Context variables on their way with a call.
+ * Threads: whoever holds the GIL; never blocks; the same for every function of this header. */
+
+/* Appends the variables that are set here to a call's encoding.
+ * Units:   `bytes_out`: how many bytes they take, 0 for none.
+ * Errors:  -1 with an exception that names the variable whose value cannot be sent.
+ * `near`: the receiver is this process, which knows all variables. */
+int core_context_put(core_runtime *rt, bool near, pls_sink *sink, uint32_t *bytes_out);
+
+/* Enters a context with the variables of the message and nothing else; its payload must not have
+ * been released. Owns: gives the context, for core_context_leave(). NULL with an exception. */
+PyObject *core_context_enter(core_runtime *rt, const pulsing_message *message);
+
+/* Takes the context. */
+void core_context_leave(core_runtime *rt, PyObject *context);
+
+/* register_context(keys, known, key_of, find, refuse, unreadable): what pulsing._context knows. */
+PyObject *core_register_context(PyObject *module, PyObject *args);
+
+/* fresh_context(): a context that has the message that is being handled, and nothing else. */
+PyObject *core_context_fresh(PyObject *module, PyObject *ignored);
+
+#endif
