@@ -19,8 +19,8 @@ from ._config import SystemConfig
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, class_payload, not_found
 from ._ids import ActorId, NodeId
+from ._supervision import ACTOR_REBUILDING
 from ._system import (
-    ACTOR_REBUILDING,
     LEFT_LOOKS_MAX,
     LEFT_PAUSE_S,
     ActorSystem,

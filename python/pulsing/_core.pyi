@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The extension, as the package and type checkers see it."""
 
+import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Generic, ParamSpec, TypeVar, final, type_check_only
 
@@ -255,6 +256,16 @@ def register_system(kind: type, /) -> None: ...
 def register_python(
     message: type, stream_message: type, restore: Any, actor_id: Any, extras: dict[str, Any], /
 ) -> None: ...
+def register_context(
+    keys: dict[Any, str | None],
+    known: dict[str, Any],
+    key_of: Any,
+    find: Any,
+    refuse: Any,
+    unreadable: Any,
+    /,
+) -> None: ...
+def fresh_context() -> contextvars.Context: ...
 def broadcast(
     refs: list[Any], method: str, tell: bool, /, *args: Any, **kwargs: Any
 ) -> list[Any]: ...

@@ -26,6 +26,8 @@ log = logging.getLogger("pulsing")
 NAME_PUBLIC = 1
 NAME_UNIQUE = 2
 EEXIST = 11
+# What an actor is built of is kept beside it up to this size, to be given to the node again.
+MAKING_BYTES_MAX = 1 << 18
 MAILBOX_DEFAULT = 1024
 UNLIMITED = 0xFFFFFFFF
 PLACES = {"worker": 0, "index": 1, "dedicated": 2}
@@ -74,6 +76,9 @@ class Hosted:
         "dedicated",
         "restart",
         "kept",
+        "place",
+        "making",
+        "links",
     )
 
     def __init__(self, cell: Any, description: ActorClass, name: str | None, flags: int):
@@ -88,7 +93,10 @@ class Hosted:
         self.stopping: asyncio.Future | None = None
         self.dedicated = False
         self.restart = "never"
-        self.kept = False  # the node can build it again
+        self.kept = False  # the node can build it again, at `place`
+        self.place: tuple = ("worker", 0)
+        self.making = b""  # what it is built of, where links may be added to what the node keeps
+        self.links: dict[int, Any] = {}  # refs of actors whose end is its own
 
     @property
     def label(self) -> str:
@@ -216,10 +224,10 @@ class Host:
             return description.cls(*args, **kwargs)
 
         kept = self._is_kept(description)
-        spec = b""
+        making = b""
         if kept:
-            spec = _core.encode((payload, args, kwargs, name, flags, place, parent), self.rt)
-        hosted = await self.start(build, description, name, flags, spec=spec, place=place)
+            making = _core.encode((payload, args, kwargs, name, flags, place, parent), self.rt)
+        hosted = await self.start(build, description, name, flags, making=making, place=place)
         hosted.dedicated = place[0] == "dedicated"
         self._belong(hosted, parent)
         return hosted.cell.id, window_of(description), kept, description.name
@@ -244,11 +252,14 @@ class Host:
             self.watching -= 1
             hosted.watchers.discard(future)
 
-    def follow(self, actor: int, other: Any) -> bool:
+    async def follow(self, actor: int, other: Any) -> bool:
         hosted = self.actors.get(actor)
         if hosted is None or hosted.stopping is not None:
             return False
-        self.supervision.follow(hosted, other, "the actor to which it was linked,")
+        if other._id not in hosted.links:
+            self.supervision.link(hosted, other)
+            if hosted.making:
+                await self._restart_register(hosted, hosted.making)
         return True
 
     def disown(self, actor: int, child: int) -> None:
@@ -306,26 +317,26 @@ class Host:
         description: ActorClass,
         name: str | None,
         flags: int,
-        spec: bytes = b"",
+        making: bytes = b"",
         place: tuple = ("worker", 0),
     ) -> Hosted:
         """Hosts an actor: takes its name, builds it, runs `on_start`, lets messages in."""
         hosted = self._add(description, name, flags)
+        hosted.place = place
         hosted.cell.hold(True)
         try:
-            await self._register(hosted, spec, place)
+            await self._register(hosted, making)
             hosted.cell.set_instance(build())
             await self._on_start(hosted)
         except BaseException:
             self._drop(hosted, "it could not be started")
-            await self._unregister(hosted, spec)
+            await self._unregister(hosted, making)
             raise
         hosted.cell.hold(False)
         return hosted
 
-    async def _register(self, hosted: Hosted, spec: bytes, place: tuple) -> None:
-        options = hosted.description.options
-        hosted.kept = bool(spec)
+    async def _register(self, hosted: Hosted, making: bytes) -> None:
+        hosted.kept = bool(making)
         if hosted.name is not None:
             reply = await self.rt.name_register(
                 hosted.name,
@@ -343,21 +354,27 @@ class Host:
                 )
             if reply[0] != 0:
                 raise PulsingError(f"the name {hosted.name!r} could not be registered: {reply[6]}")
-        if spec:
-            most = options.get("max_restarts", 10)
-            await self.rt.restart_register(
-                hosted.cell.id,
-                _RESTARTS[hosted.restart],
-                UNLIMITED if most is None else most,
-                int(options.get("min_backoff", 0.1) * 1000),
-                int(max(options.get("max_backoff", 10.0), options.get("min_backoff", 0.1)) * 1000),
-                PLACES[place[0]],
-                place[1],
-                spec,
-            )
+        if making:
+            await self._restart_register(hosted, making)
 
-    async def _unregister(self, hosted: Hosted, spec: bytes | bool) -> None:
-        if hosted.name is not None or spec:
+    async def _restart_register(self, hosted: Hosted, making: bytes) -> None:
+        """Gives the node all that it takes to build the actor again."""
+        options = hosted.description.options
+        hosted.making = making if len(making) <= MAKING_BYTES_MAX else b""
+        most = options.get("max_restarts", 10)
+        await self.rt.restart_register(
+            hosted.cell.id,
+            _RESTARTS[hosted.restart],
+            UNLIMITED if most is None else most,
+            int(options.get("min_backoff", 0.1) * 1000),
+            int(max(options.get("max_backoff", 10.0), options.get("min_backoff", 0.1)) * 1000),
+            PLACES[hosted.place[0]],
+            hosted.place[1],
+            _core.encode((making, list(hosted.links.values())), self.rt),
+        )
+
+    async def _unregister(self, hosted: Hosted, kept: bytes | bool) -> None:
+        if hosted.name is not None or kept:
             try:
                 await self.rt.actor_unregister(hosted.cell.id)
             except PulsingError:
@@ -472,13 +489,17 @@ class Host:
     async def _rebuild(self, actor: int, spec: bytes) -> None:
         hosted = self.actors.get(actor)
         try:
-            payload, args, kwargs, name, flags, place, parent = _core.decode(spec, self.rt)
+            making, links = _core.decode(spec, self.rt)
+            payload, args, kwargs, name, flags, place, parent = _core.decode(making, self.rt)
             description = describe(class_of(payload))
             if hosted is None:
                 hosted = self._add(description, name, flags, actor)
                 hosted.dedicated = place[0] == "dedicated"
-                hosted.kept = True
+                hosted.kept, hosted.place = True, place
+                hosted.making = making if len(making) <= MAKING_BYTES_MAX else b""
                 self._belong(hosted, parent)
+                for other in links:
+                    self.supervision.link(hosted, other)
             hosted.cell.hold(True)
             await self.supervision.end_children(hosted, True, self.system.config.stop_timeout)
             hosted.cell.set_instance(description.cls(*args, **kwargs))

@@ -29,11 +29,16 @@ _EVENTS_MAX = 1024
 _TOLD_MAX = 100
 _ROLE_HOST = 1
 _ALIVE = 2
+ACTOR_REBUILDING = 1
 
 
 # How often to look how a process ended that the kernel is still tearing down.
 _LOOKS_MAX = 500
 _LOOK_PAUSE_S = 0.01
+
+# How often to ask whether an actor that is being built again lives.
+_RISE_PAUSE_S = 0.005
+_RISE_PAUSE_S_MAX = 0.5
 
 
 async def last_words(error: ActorDied) -> str:
@@ -103,14 +108,56 @@ class Supervision:
     # Ending together.
 
     def follow(self, hosted: Hosted, other: Any, words: str) -> None:
-        """From now on the actor ends when the other one has ended."""
-        task = asyncio.get_running_loop().create_task(self._end_with(hosted, other, words))
+        """From now on the actor ends when the other one, or its process, has ended."""
+        self._bind(hosted, self.host.system.watch, other, words)
+
+    def link(self, hosted: Hosted, other: Any) -> None:
+        """From now on the actor ends when the other one has ended for good."""
+        hosted.links[other._id] = other
+
+        def end(other: Any) -> Any:
+            return self._last_end(hosted, other)
+
+        self._bind(hosted, end, other, "the actor to which it was linked,")
+
+    def _bind(self, hosted: Hosted, end: Any, other: Any, words: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._end_with(hosted, end, other, words))
         hosted.bonds.add(task)
         task.add_done_callback(hosted.bonds.discard)
 
-    async def _end_with(self, hosted: Hosted, other: Any, words: str) -> None:
+    async def _last_end(self, hosted: Hosted, other: Any) -> str:
+        """Why an actor has ended; one that is built again has not, and stays linked."""
+        system = self.host.system
+        while True:
+            place = await system._home(other)
+            reason = await system.watch(other)
+            risen = await self._risen(other, place)
+            if risen is None:
+                return reason
+            try:
+                # It knows so from the node, if what it is built of was not too large for that.
+                own = system._own_ref(hosted.cell.id)
+                await system._system_ref(*risen).follow(other._id, own)
+            except ActorDied:
+                continue
+
+    async def _risen(self, other: Any, place: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Where an actor that had ended at `place` lives again; None: nowhere, ever. It lasts as
+        long as its restart policy takes."""
+        pause = _RISE_PAUSE_S
+        while True:
+            reply = await self.rt.actor_find(other._id)
+            if reply[0] != 0:
+                return None
+            if not reply[5] & ACTOR_REBUILDING:
+                risen = (reply[1], reply[2])
+                return risen if risen != place else None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _RISE_PAUSE_S_MAX)
+
+    async def _end_with(self, hosted: Hosted, end: Any, other: Any, words: str) -> None:
         try:
-            reason = await self.host.system.watch(other)
+            reason = await end(other)
         except PulsingError:
             return  # the system ends, and this actor with it
         hosted.bonds.discard(asyncio.current_task())

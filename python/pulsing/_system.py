@@ -16,7 +16,7 @@ from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_addres
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
 from ._ids import ActorId, NodeId
-from ._supervision import Events, last_words
+from ._supervision import ACTOR_REBUILDING, Events, last_words
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
@@ -26,7 +26,6 @@ HELD_S = 0.001
 ALIVE = 2
 WAIT_FOREVER = 0xFFFFFFFF
 EDEAD = 5
-ACTOR_REBUILDING = 1
 # Before asking again, when a worker has gone to make room for a fresh one.
 LEFT_PAUSE_S = 0.005
 # How often to look how a process ended that the kernel is still tearing down.

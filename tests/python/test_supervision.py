@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -140,6 +141,76 @@ async def test_links_make_a_group(system, eventually):
     await system.stop(group[2])
     for member in group:
         await eventually(lambda member=member: gone(member), "the end of the group")
+
+
+@as_actor(restart="on_failure", min_backoff=0.05)
+class Lasting(Member):
+    pass
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize(
+    "kinds, places",
+    [
+        ((Lasting, Member), ("dedicated", 0)),
+        ((Lasting, Lasting), (0, 1)),
+        ((Lasting, Lasting), (0, 0)),
+        ((Lasting, Member), ("dedicated", "here")),
+    ],
+)
+async def test_a_link_outlives_the_rebuilding_of_an_actor(system, kinds, places, eventually):
+    for ends in (0, 1):
+        pair = [
+            await kind.local(system, placement=place)
+            for kind, place in zip(kinds, places, strict=True)
+        ]
+        await system.link(*pair)
+        await system.link(*pair)  # twice is once
+        for _ in range(2):
+            pid = await pair[0].pid()
+            os.kill(pid, signal.SIGKILL)
+            await eventually(functools.partial(lives_elsewhere, pair[0], pid), "the rebuilt actor")
+            assert await stays(pair[1])
+            assert await stays(pair[0], 0.05)
+        await system.stop(pair[ends])
+        await eventually(functools.partial(gone, pair[1 - ends]), "the end of the other")
+
+
+async def lives_elsewhere(ref, pid):
+    try:
+        return await ref.pid() != pid
+    except ActorDied:
+        return False
+
+
+async def test_a_linked_actor_with_large_arguments_is_linked_again_by_the_other(system, eventually):
+    pair = [
+        await Lasting.local(system, "x" * 500_000, placement="dedicated"),
+        await Member.local(system, placement=0),
+    ]
+    await system.link(*pair)
+    pid = await pair[0].pid()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: lives_elsewhere(pair[0], pid), "the rebuilt actor")
+    await asyncio.sleep(1)  # the other one looks for it at most twice a second
+    await system.stop(pair[1])
+    await eventually(lambda: gone(pair[0]), "the end of the rebuilt one")
+
+
+@pytest.mark.both_loops
+async def test_an_actor_that_is_not_built_again_ends_what_is_linked_to_it(system, eventually):
+    @as_actor(restart="on_failure", max_restarts=1, min_backoff=0.01)
+    class Once(Member):
+        pass
+
+    pair = [await Once.local(system, placement="dedicated"), await Member.local(system)]
+    await system.link(*pair)
+    pid = await pair[0].pid()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: lives_elsewhere(pair[0], pid), "the rebuilt actor")
+    os.kill(await pair[0].pid(), signal.SIGKILL)
+    await eventually(lambda: gone(pair[1]), "the end of the other")
+    assert await gone(pair[0])
 
 
 # -- parents and children --------------------------------------------------------------------------
