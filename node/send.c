@@ -43,10 +43,19 @@ static void scratch_give(pulsing *p, uint8_t *base)
     }
 }
 
+/* Whether a place is that of a process that was in this one's slot before. */
+static bool is_predecessor(const pulsing *p, uint32_t slot, uint32_t epoch)
+{
+    return slot == pulsing_slot(p) && epoch != pulsing_epoch(p);
+}
+
 /* Finds memory for a message of `fixed_bytes` and a payload: in the ring if it may go there now. */
 static pls_err room_find(pulsing *p, pulsing_send *send, bool direct)
 {
     send->in_ring = false;
+    if (direct && is_predecessor(p, send->slot, send->epoch)) {
+        return PLS_EDEAD;
+    }
     if (direct && !p->ring_taken && send->slot != pulsing_slot(p)) {
         pls_link *link = NULL;
         pls_err err = pls_link_get(p, send->slot, send->epoch, true, &link);
@@ -365,12 +374,14 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
         call->kept = false;
     }
     target->in_flight += target->window > 0 ? 1 : 0;
-    if (target->slot == pulsing_slot(p)) {
+    if (target->slot == pulsing_slot(p) && target->epoch == pulsing_epoch(p)) {
         pls_send_self(p, parcel);
         return PLS_OK;
     }
     pls_link *link = NULL;
-    pls_err err = pls_link_get(p, target->slot, target->epoch, true, &link);
+    pls_err err = is_predecessor(p, target->slot, target->epoch)
+                      ? PLS_EDEAD
+                      : pls_link_get(p, target->slot, target->epoch, true, &link);
     if (err == PLS_OK && target->restartable) {
         pls_leaving leaving = {parcel->call_id, parcel->bytes, parcel->block, parcel->len,
                                parcel->flags};

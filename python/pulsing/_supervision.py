@@ -128,18 +128,23 @@ class Supervision:
     async def _last_end(self, hosted: Hosted, other: Any) -> str:
         """Why an actor has ended; one that is built again has not, and stays linked."""
         system = self.host.system
-        while True:
-            place = await system._home(other)
-            reason = await system.watch(other)
+        place = await system._home(other)
+        while place is not None:
+            try:
+                reason = await system._system_ref(*place).watch(other._id)
+            except ActorDied as error:
+                reason = await last_words(error)
             risen = await self._risen(other, place)
             if risen is None:
                 return reason
+            place = risen
             try:
                 # It knows so from the node, if what it is built of was not too large for that.
                 own = system._own_ref(hosted.cell.id)
-                await system._system_ref(*risen).follow(other._id, own)
+                await system._system_ref(*place).follow(other._id, own)
             except ActorDied:
                 continue
+        return "it has been stopped"
 
     async def _risen(self, other: Any, place: tuple[int, int] | None) -> tuple[int, int] | None:
         """Where an actor that had ended at `place` lives again; None: nowhere, ever. It lasts as

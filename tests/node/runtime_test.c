@@ -252,6 +252,22 @@ START_TEST(test_no_message_goes_to_a_process_whose_end_is_over)
 }
 END_TEST
 
+START_TEST(test_a_message_to_one_that_had_this_slot_before_is_refused)
+{
+    crew_begin(&c);
+    crew_host(a, 8, PULSING_WAIT, 0);
+    uint64_t other_epoch = (uint64_t)1 << 32;
+    pulsing_target *target = target_of(a, a->actor_id ^ other_epoch, 4, false);
+    ck_assert_int_eq(crew_send(a, target, 1, 0, ask, NULL), PLS_EDEAD);
+    pulsing_target_release(target);
+    pulsing_target *lasting = target_of(a, a->actor_id ^ other_epoch ^ 1, 4, true);
+    ck_assert_int_eq(crew_send(a, lasting, 2, 0, ask, NULL), PLS_EDEAD);
+    pulsing_target_release(lasting);
+    ck_assert_uint_eq(pulsing_call_count(a->p), 0);
+    crew_end(&c);
+}
+END_TEST
+
 START_TEST(test_what_a_dead_restartable_actor_had_not_started_goes_again_in_order)
 {
     uint64_t calls[12];
@@ -422,6 +438,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_blocks_come_back_so_that_more_than_the_budget_passes);
     tcase_add_test(tcase, test_the_death_of_a_process_ends_the_calls_to_it);
     tcase_add_loop_test(tcase, test_no_message_goes_to_a_process_whose_end_is_over, 0, 2);
+    tcase_add_test(tcase, test_a_message_to_one_that_had_this_slot_before_is_refused);
     tcase_add_test(tcase, test_what_a_dead_restartable_actor_had_not_started_goes_again_in_order);
     tcase_add_test(tcase, test_a_rejected_message_does_not_pass_for_the_start_of_those_that_wait);
     tcase_add_test(tcase, test_a_stream_opens_flows_gives_room_and_ends);
