@@ -8,6 +8,7 @@ are spawned here live on a loop of their own in a background thread, made when t
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import secrets
 import threading
@@ -40,6 +41,9 @@ __all__ = ["BlockingSystem", "connect"]
 
 # How often joined() asks again.
 JOINED_PAUSE_S = 0.01
+# How often a reader of events looks whether messages of its own process have reached nobody.
+EVENTS_LOOK_S = 0.1
+_OVER: Any = object()
 
 
 class _Background:
@@ -63,6 +67,66 @@ class _Background:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(5)
             self.loop.close()
+
+
+class BlockingEvents:
+    """What happens to a system, as a plain iterator of dicts; made by `system.events()`."""
+
+    def __init__(self, background: _Background, rt: Any):
+        self._background = background
+        self._rt = rt
+        self._events = background.run(_called(background.system.events))
+        self._next: Any = None  # the event that is waited for, in the other thread
+        self._letters: dict[str, int] = rt.dead_letters()
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> BlockingEvents:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        with self._lock:
+            while True:
+                event = self._own_letters() or self._other()
+                if event is _OVER:
+                    raise StopIteration
+                if event is not None:
+                    return event
+
+    def _own_letters(self) -> dict[str, Any] | None:
+        """Messages of this very process that reached nobody."""
+        for reason, total in self._rt.dead_letters().items():
+            count = total - self._letters.get(reason, 0)
+            if count > 0:
+                self._letters[reason] = total
+                return {"event": "dead_letters", "reason": reason, "count": count}
+        return None
+
+    def _other(self) -> Any:
+        """The next event, None when none has come for a moment, _OVER after the last."""
+        if not self._background.thread.is_alive():
+            return self._last()
+        if self._next is None:
+            self._next = asyncio.run_coroutine_threadsafe(self._event(), self._background.loop)
+        try:
+            event = self._next.result(EVENTS_LOOK_S)
+        except concurrent.futures.TimeoutError:
+            return None
+        self._next = None
+        return event
+
+    async def _event(self) -> Any:
+        return await anext(self._events, _OVER)
+
+    def _last(self) -> Any:
+        """What is left when the loop in the other thread has ended."""
+        if self._next is not None and self._next.done():
+            event, self._next = self._next.result(), None
+            return event
+        return self._events.left_over() or _OVER
+
+
+async def _called(function: Any) -> Any:
+    return function()
 
 
 class BlockingSystem:
@@ -314,6 +378,12 @@ class BlockingSystem:
         """Whether this node has lost touch with the many, and so cannot tell who lives."""
         self._check()
         return bool(self._rt.members_list(False)[5] & _cluster.ISOLATED)
+
+    def events(self) -> BlockingEvents:
+        """What happens from now on, as a plain iterator of dicts with the key `event`, which waits
+        for the next one; it ends with the system. The events are those of the awaited form."""
+        self._check()
+        return BlockingEvents(self._hosting(), self._rt)
 
     def shutdown(self) -> None:
         """Drains, runs `on_stop`, ends node and workers; safe to call twice."""

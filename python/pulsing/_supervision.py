@@ -74,6 +74,10 @@ class Events:
             return {"event": "missed", "count": missed}
         return self._queue.popleft()
 
+    def left_over(self) -> dict[str, Any] | None:
+        """The oldest event that nobody has read, without waiting."""
+        return self._queue.popleft() if self._queue else None
+
     def close(self) -> None:
         """No more events: the iteration ends after those that are there."""
         self._over = True

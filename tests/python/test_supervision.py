@@ -9,10 +9,12 @@ import itertools
 import logging
 import os
 import signal
+import threading
 
 import pytest
 
-from pulsing import ActorDied, AskCancelled
+import pulsing
+from pulsing import ActorDied, AskCancelled, SystemClosed
 from pulsing.actor import SystemConfig, as_actor, create_actor_system, current_context
 
 CASES = [("here", 0), (0, "here"), (0, 0), (0, 1), ("dedicated", "dedicated")]
@@ -383,3 +385,37 @@ async def test_a_reader_that_is_behind_is_told_how_much_it_missed(system):
     assert (await anext(events))["i"] == 3000 - 1024
     other.close()
     assert len([e async for e in other]) == 1025
+
+
+# -- events without a loop -------------------------------------------------------------------------
+
+
+def _next_of(events, kind):
+    for event in events:
+        if event["event"] == kind:
+            return event
+    return None
+
+
+def test_the_blocking_form_has_events_too():
+    with pulsing.connect(SystemConfig.standalone().with_workers(1)) as system:
+        events, other = system.events(), system.events()
+        assert next(events)["event"] == "joined"
+        member = Member.local(system, name="member")
+        member.fail.tell("spilled milk")
+        for reader in (events, other):
+            event = _next_of(reader, "actor_failed")
+            assert event["actor"] == "member" and event["error"] == "RuntimeError: spilled milk"
+        system.stop(member)
+        member.fail.tell("to nobody")
+        event = _next_of(events, "dead_letters")
+        assert (event["reason"], event["count"]) == ("no_actor", 1)
+        ended = []
+        reader = threading.Thread(target=lambda: ended.extend(events))
+        reader.start()
+    reader.join(20)
+    assert not reader.is_alive()
+    assert [event["event"] for event in ended][-1:] == ["left"]
+    assert _next_of(other, "left") is not None and list(other) == []
+    with pytest.raises(SystemClosed):
+        system.events()
