@@ -327,6 +327,7 @@ pls_err pls_client_process_watch(pls_client *client, int pidfd, pid_t pid)
         return err;
     }
     client->pid = pid;
+    client->oom_group = pls_oom_group_of(&client->node->oom, pid);
     if (client->slot != 0) {
         pls_directory_line *line = &client->node->directory->lines[client->slot];
         atomic_store_explicit(&line->pid, (uint32_t)pid, memory_order_relaxed);

@@ -49,7 +49,8 @@ struct pls_client {
     uint32_t slot; /* 0: none yet */
     uint32_t epoch;
     pls_role role;
-    pid_t pid; /* as seen here; 0: not visible */
+    pid_t pid;          /* as seen here; 0: not visible */
+    uint32_t oom_group; /* whose count of kills for want of memory concerns it */
     bool was_joined;
     bool cut_off;  /* its socket was shut down by the node; the hang-up follows */
     bool detached; /* said that it touches nothing shared any more */

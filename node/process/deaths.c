@@ -130,8 +130,7 @@ static pls_process_end end_learn(pls_client *client)
     return pls_process_reap(client->process.fd, client->pid);
 }
 
-/* What else may explain an end. The kernel counts OOM kills for the whole host, so a count that has
- * grown is a hint and no more. */
+/* What else may explain an end. */
 static uint32_t hints_of(const pls_client *client, const pls_process_end *end)
 {
     pls_node *node = client->node;
@@ -147,9 +146,8 @@ static uint32_t hints_of(const pls_client *client, const pls_process_end *end)
     if (end->how != PLS_ENDED_SIGNAL || end->code != SIGKILL) {
         return 0;
     }
-    uint64_t before = node->oom_kills;
-    node->oom_kills = pls_process_oom_kills();
-    return node->oom_kills > before ? PLS_ENDED_HINT_OOM : 0;
+    bool killed = pls_oom_killed(&node->oom, client->oom_group, pls_loop_now_ns());
+    return killed ? PLS_ENDED_HINT_OOM : 0;
 }
 
 void pls_client_dead(pls_client *client)

@@ -157,22 +157,6 @@ pls_process_end pls_process_reap(int pidfd, pid_t pid)
     return (pls_process_end){PLS_ENDED_UNKNOWN, 0};
 }
 
-uint64_t pls_process_oom_kills(void)
-{
-    char line[128];
-    unsigned long long count = 0;
-    FILE *file = fopen("/proc/vmstat", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "oom_kill %llu", &count) == 1) {
-            break;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return count;
-}
-
 uint64_t pls_process_anonymous_bytes(pid_t pid)
 {
     char path[64];

@@ -50,10 +50,6 @@ pls_process_end pls_process_reap(int pidfd, pid_t pid);
  * Units:   bytes. Threads: any thread; never blocks. */
 uint64_t pls_process_anonymous_bytes(pid_t pid);
 
-/* How many processes this host's kernel has killed for want of memory; 0 when it does not tell.
- * Threads: any thread; never blocks. */
-uint64_t pls_process_oom_kills(void);
-
 /* Start time in clock ticks after boot, 0 when it cannot be read. Threads: any thread. */
 uint64_t pls_process_start_ticks(pid_t pid);
 

@@ -293,7 +293,7 @@ pls_err pls_node_create(pls_settings *settings, pls_node **node_out, char *troub
     *settings = (pls_settings){0};
     node->directory_fd = -1;
     node->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    node->oom_kills = pls_process_oom_kills();
+    pls_oom_init(&node->oom);
     node->listener.fd = -1;
     node->signals.fd = -1;
     node->launcher_end.fd = -1;

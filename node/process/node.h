@@ -11,6 +11,7 @@
 #include "node/process/memory_limit.h"
 #include "node/process/names.h"
 #include "node/process/net.h"
+#include "node/process/oom.h"
 #include "node/process/output.h"
 #include "node/process/restarts.h"
 #include "node/process/template.h"
@@ -77,8 +78,8 @@ struct pls_node {
     int directory_fd;
     bool listens_at_path;
     uint64_t refusal_noted_ns;
-    int spare_fd;       /* given up for a moment when the descriptor limit is reached */
-    uint64_t oom_kills; /* that the kernel had counted when last looked at */
+    int spare_fd; /* given up for a moment when the descriptor limit is reached */
+    pls_oom oom;
     pls_watch listener;
     pls_watch signals;
     pls_watch launcher_end; /* pidfd of the process that this node is tied to */
