@@ -234,27 +234,18 @@ void core_context_leave(core_runtime *rt, PyObject *context)
     }
 }
 
-PyObject *core_context_fresh(PyObject *module, PyObject *Py_UNUSED(ignored))
+PyObject *core_context_fresh(PyObject *module, PyObject *current)
 {
     core_state *state = core_state_of(module);
-    PyObject *value = NULL;
     PyObject *context = PyContext_New();
-    if (context == NULL || PyContextVar_Get(state->current_var, NULL, &value) < 0) {
-        Py_XDECREF(context);
-        return NULL;
+    PyObject *token = NULL;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        token = PyContextVar_Set(state->current_var, current);
+        (void)PyContext_Exit(context);
     }
-    if (value != NULL) {
-        PyObject *token = NULL;
-        if (PyContext_Enter(context) == 0) {
-            token = PyContextVar_Set(state->current_var, value);
-            (void)PyContext_Exit(context);
-        }
-        Py_DECREF(value);
-        if (token == NULL) {
-            Py_DECREF(context);
-            return NULL;
-        }
-        Py_DECREF(token);
+    if (token == NULL) {
+        core_clear(&context);
     }
+    Py_XDECREF(token);
     return context;
 }

@@ -23,7 +23,7 @@ void core_context_leave(core_runtime *rt, PyObject *context);
 /* register_context(keys, known, key_of, find, refuse, unreadable): what pulsing._context knows. */
 PyObject *core_register_context(PyObject *module, PyObject *args);
 
-/* fresh_context(): a context that has the message that is being handled, and nothing else. */
-PyObject *core_context_fresh(PyObject *module, PyObject *ignored);
+/* fresh_context(current): a context in which current() gives this, and nothing else is set. */
+PyObject *core_context_fresh(PyObject *module, PyObject *current);
 
 #endif

@@ -42,7 +42,8 @@ typedef enum core_name {
     CORE_NAME_CANCEL,
     CORE_NAME_CANCELLED,
     CORE_NAME_EXCEPTION,
-    CORE_NAME_READY, /* _ready */
+    CORE_NAME_READY,     /* _ready */
+    CORE_NAME_SCHEDULED, /* _scheduled */
     CORE_NAME_TELL,
     CORE_NAME_OPTIONS,
     CORE_NAME_MSG_TYPE,
@@ -85,6 +86,7 @@ typedef struct core_state {
     PyObject *done; /* the one completed awaitable whose value is None */
     PyObject *current_var;
     PyObject *cancelled_error; /* asyncio.CancelledError */
+    PyObject *future_class;    /* asyncio.Future */
     PyObject *errors[CORE_ERROR_COUNT];
     PyObject *names[CORE_NAME_COUNT];
 } core_state;

@@ -285,14 +285,12 @@ static PyObject *invocation_expire(PyObject *self, PyObject *Py_UNUSED(ignored))
                                      invocation->frame.cell->rt->state->names[CORE_NAME_CANCEL]);
 }
 
-/* Starts the task with the invocation as the current one of its context. Takes the frame's chain.
- */
-static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
+/* Takes the frame's chain. */
+static core_invocation *invocation_new(core_runtime *rt, core_frame *frame)
 {
-    core_state *state = rt->state;
-    core_invocation *invocation = PyObject_GC_New(core_invocation, state->invocation_type);
+    core_invocation *invocation = PyObject_GC_New(core_invocation, rt->state->invocation_type);
     if (invocation == NULL) {
-        return -1;
+        return NULL;
     }
     invocation->vectorcall = invocation_done;
     invocation->frame = *frame;
@@ -303,8 +301,36 @@ static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
     invocation->expired = false;
     invocation->listed = false;
     PyObject_GC_Track(invocation);
-    PyObject *token = PyContextVar_Set(state->current_var, (PyObject *)invocation);
+    return invocation;
+}
+
+/* The answer is what the invocation's task, or future, ends with; takes the invocation. */
+static int invocation_begin(core_runtime *rt, core_invocation *invocation)
+{
     PyObject *none = NULL;
+    if (invocation->task != NULL) {
+        none = PyObject_CallMethodOneArg(invocation->task,
+                                         rt->state->names[CORE_NAME_ADD_DONE_CALLBACK],
+                                         (PyObject *)invocation);
+    }
+    int begun = none != NULL ? deadline_start(rt, invocation) : -1;
+    if (begun == 0) {
+        invocation_link(invocation);
+    }
+    Py_XDECREF(none);
+    Py_DECREF(invocation); /* the task's callback keeps it */
+    return begun;
+}
+
+/* Starts the task with the invocation as the current one of its context. */
+static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
+{
+    core_state *state = rt->state;
+    core_invocation *invocation = invocation_new(rt, frame);
+    if (invocation == NULL) {
+        return -1;
+    }
+    PyObject *token = PyContextVar_Set(state->current_var, (PyObject *)invocation);
     if (token != NULL) {
         invocation->task = PyObject_CallOneArg(rt->create_task, coroutine);
         if (PyContextVar_Reset(state->current_var, token) < 0) {
@@ -312,19 +338,18 @@ static int task_start(core_runtime *rt, core_frame *frame, PyObject *coroutine)
         }
         Py_DECREF(token);
     }
-    if (invocation->task != NULL) {
-        none = PyObject_CallMethodOneArg(
-            invocation->task, state->names[CORE_NAME_ADD_DONE_CALLBACK], (PyObject *)invocation);
-    }
-    if (none == NULL || deadline_start(rt, invocation) < 0) {
-        Py_XDECREF(none);
-        Py_DECREF(invocation);
+    return invocation_begin(rt, invocation);
+}
+
+/* A method gave a future: no task is needed to wait for it. */
+static int future_start(core_runtime *rt, core_frame *frame, PyObject *future)
+{
+    core_invocation *invocation = invocation_new(rt, frame);
+    if (invocation == NULL) {
         return -1;
     }
-    invocation_link(invocation);
-    Py_DECREF(none);
-    Py_DECREF(invocation); /* the task's callback keeps it */
-    return 0;
+    invocation->task = Py_NewRef(future);
+    return invocation_begin(rt, invocation);
 }
 
 pulsing_taken core_on_request(void *context, void *user, const pulsing_message *message)
@@ -348,8 +373,11 @@ pulsing_taken core_on_request(void *context, void *user, const pulsing_message *
                            : handler_call(rt, cell, message, &frame, function);
     Py_DECREF(function);
     pulsing_taken taken = PULSING_DONE;
-    if (result != NULL && PyCoro_CheckExact(result)) {
-        if (task_start(rt, &frame, result) == 0) {
+    bool coroutine = result != NULL && PyCoro_CheckExact(result);
+    if (coroutine ||
+        (result != NULL && PyObject_TypeCheck(result, (PyTypeObject *)rt->state->future_class))) {
+        int started = coroutine ? task_start(rt, &frame, result) : future_start(rt, &frame, result);
+        if (started == 0) {
             taken = PULSING_RUNNING;
         } else {
             handler_raised(rt, &frame);

@@ -100,6 +100,20 @@ PyObject *core_loop_on_arm(PyObject *self, PyObject *Py_UNUSED(ignored))
     return turn((core_runtime *)self, false);
 }
 
+/* The loop's next timer, to be compared and not to be used; NULL: there is none. */
+static const void *timer_first(core_runtime *rt)
+{
+    PyObject *timers = PyObject_GetAttr(rt->loop, rt->state->names[CORE_NAME_SCHEDULED]);
+    const void *first = NULL;
+    if (timers == NULL) {
+        PyErr_Clear();
+    } else if (PyList_Check(timers) && PyList_GET_SIZE(timers) > 0) {
+        first = PyList_GET_ITEM(timers, 0);
+    }
+    Py_XDECREF(timers);
+    return first;
+}
+
 /* A worker's selector calls this before it sleeps: handles messages, looks for more, and returns
  * how long the loop may sleep: 0 when it has something to do. */
 PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout)
@@ -112,6 +126,7 @@ PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout)
     if (seconds == -1 && PyErr_Occurred()) {
         return NULL;
     }
+    const void *timer = timer_first(rt);
     int64_t begin = pulsing_now_ns();
     int64_t end =
         begin + (seconds * 1e9 < HOOK_SLICE_NS ? (int64_t)(seconds * 1e9) : HOOK_SLICE_NS);
@@ -132,6 +147,9 @@ PyObject *core_loop_before_sleep(PyObject *self, PyObject *timeout)
         if (pulsing_arm(rt->p)) {
             break;
         }
+    }
+    if (timer_first(rt) != timer) {
+        return PyLong_FromLong(0); /* a method set one, which `timeout` does not know */
     }
     if (timeout == Py_None && rt->wake_by_ns == 0) {
         Py_RETURN_NONE;

@@ -27,6 +27,7 @@ static const char *const core_names[CORE_NAME_COUNT] = {
     "cancelled",
     "exception",
     "_ready",
+    "_scheduled",
     "tell",
     "options",
     "msg_type",
@@ -308,8 +309,8 @@ static PyMethodDef module_methods[] = {
     {"broadcast", (PyCFunction)(void (*)(void))core_broadcast, METH_FASTCALL | METH_KEYWORDS,
      "broadcast(refs, method, tell, *args, **kwargs): the same call to each, encoded once."},
     {"register_context", core_register_context, METH_VARARGS, "What context variables are called."},
-    {"fresh_context", core_context_fresh, METH_NOARGS,
-     "A context that has the message that is being handled, and nothing else."},
+    {"fresh_context", core_context_fresh, METH_O,
+     "A context in which current() gives this, and nothing else is set."},
     {"encode", core_encode, METH_VARARGS, "encode(obj, runtime=None) -> bytes"},
     {"decode", core_decode, METH_VARARGS, "decode(bytes, runtime=None) -> object"},
     {NULL, NULL, 0, NULL},
@@ -364,7 +365,13 @@ static int classes_import(core_state *state)
     }
     state->cancelled_error = PyObject_GetAttrString(exceptions, "CancelledError");
     Py_DECREF(exceptions);
-    return state->cancelled_error != NULL ? 0 : -1;
+    PyObject *futures = PyImport_ImportModule("asyncio.futures");
+    if (futures == NULL) {
+        return -1;
+    }
+    state->future_class = PyObject_GetAttrString(futures, "Future");
+    Py_DECREF(futures);
+    return state->cancelled_error != NULL && state->future_class != NULL ? 0 : -1;
 }
 
 static int stranger_refuse(void)
@@ -446,6 +453,7 @@ static int module_clear(PyObject *module)
     }
     Py_CLEAR(state->current_var);
     Py_CLEAR(state->cancelled_error);
+    Py_CLEAR(state->future_class);
     Py_CLEAR(state->message_class);
     Py_CLEAR(state->stream_message_class);
     Py_CLEAR(state->message_restore);

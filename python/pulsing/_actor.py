@@ -166,13 +166,13 @@ class ActorClass:
         self.methods = {
             name: _endpoint(cls, name, options) for name in _endpoint_names(cls, options)
         }
-        self.batches = any(getattr(m, "__pulsing_batch__", False) for m in self.methods.values())
+        self.batches = any(hasattr(m, "__pulsing_batch__") for m in self.methods.values())
         if self.batches:
             from ._batch import alone
 
             for name, method in self.methods.items():
-                if not getattr(method, "__pulsing_batch__", False):
-                    self.methods[name] = alone(method)
+                put = getattr(method, "__pulsing_batch__", None)
+                self.methods[name] = alone(method) if put is None else put
         receive = getattr(cls, "receive", None)
         self.receive = receive if callable(receive) else None
         self.receive_context = self.receive is not None and _wants_context(self.receive, 2)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar, overload
 
 from . import _core
+from ._system import current_system_context
 
 __all__ = ["batch"]
 
@@ -49,15 +50,21 @@ def batch(max_size: int = 32, max_wait: float = 0.002) -> _Decorator:
         raise ValueError(f"batch(max_wait=...): expected seconds, got {max_wait!r}")
 
     def decorate(function: Callable) -> Any:
+        key = f"{_STATE}_{function.__name__}"
+
+        @functools.wraps(function)
+        def put(self: Any, item: Any) -> asyncio.Future:
+            batcher = self.__dict__.get(key)
+            if batcher is None:
+                batcher = self.__dict__[key] = _Batcher(self, function, max_size, max_wait)
+            return batcher.put(item)
+
         @functools.wraps(function)
         async def call(self: Any, item: Any) -> Any:
-            states = self.__dict__.setdefault(_STATE, {})
-            state = states.get(function.__name__)
-            if state is None:
-                state = states[function.__name__] = _Batcher(self, function, max_size, max_wait)
-            return await state.put(item)
+            return await put(self, item)
 
-        call.__pulsing_batch__ = True  # type: ignore[attr-defined]
+        # As an endpoint it is what gives the future: a call then needs no task of its own.
+        call.__pulsing_batch__ = put  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -94,11 +101,13 @@ class _Batcher:
         self.function = function
         self.max_size = max_size
         self.max_wait = max_wait
+        self.context = current_system_context()
         self.waiting: list[tuple[Any, asyncio.Future]] = []
         self.timer: asyncio.TimerHandle | None = None
         self.tasks: set[asyncio.Task] = set()
 
-    async def put(self, item: Any) -> Any:
+    def put(self, item: Any) -> asyncio.Future:
+        """The future of an item's result."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self.waiting.append((item, future))
@@ -106,7 +115,7 @@ class _Batcher:
             self.flush()
         elif self.timer is None:
             self.timer = loop.call_later(self.max_wait, self.flush)
-        return await future
+        return future
 
     def flush(self) -> None:
         if self.timer is not None:
@@ -117,7 +126,7 @@ class _Batcher:
         entries = [(item, future) for item, future in waiting if not future.done()]
         if entries:
             # The handler works for many callers: it sees the variables of none.
-            task = _core.fresh_context().run(
+            task = _core.fresh_context(self.context).run(
                 asyncio.get_running_loop().create_task, self.run(entries)
             )
             self.tasks.add(task)

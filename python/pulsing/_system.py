@@ -120,9 +120,9 @@ def _search_path() -> list[str]:
 
 def current_system_context() -> ActorContext | None:
     """The context of the handler that runs now, in whatever system of this process."""
-    invocation = _core.current()
-    if invocation is not None:
-        return invocation.context
+    current = _core.current()
+    if current is not None:
+        return current if isinstance(current, ActorContext) else current.context
     for system in list(_live):
         context = system._rt.current_context()
         if context is not None:

@@ -245,6 +245,29 @@ async def test_a_library_s_value_that_cannot_be_sent_stays_behind(system, tmp_pa
     assert await ref.plain() == ("mine", "nobody")
 
 
+@as_actor
+class Timed:
+    def __init__(self):
+        self.rang = None
+
+    def ring_in(self, seconds):
+        begin = time.monotonic()
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, lambda: setattr(self, "rang", time.monotonic() - begin))
+
+    def after(self):
+        return self.rang
+
+
+async def test_a_timer_that_a_plain_method_sets_comes_in_time_in_a_worker(system):
+    """The worker sleeps by then, and knew of no timer when it computed for how long."""
+    ref = await Timed.local(system, placement=0)
+    for _ in range(3):
+        await ref.ring_in(0.05)
+        await asyncio.sleep(0.6)
+        assert 0.05 <= await ref.after() < 0.5
+
+
 staying: contextvars.ContextVar = contextvars.ContextVar("staying", default="unset")
 
 
