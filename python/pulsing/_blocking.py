@@ -62,11 +62,18 @@ class _Background:
 
     def close(self) -> None:
         try:
-            self.run(self.system.shutdown())
+            self.run(self._end())
         finally:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(5)
             self.loop.close()
+
+    async def _end(self) -> None:
+        await self.system.shutdown()
+        # Readers of events get the last one before the loop stops.
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        if waiting:
+            await asyncio.wait(waiting, timeout=1)
 
 
 class BlockingEvents:
@@ -103,10 +110,15 @@ class BlockingEvents:
 
     def _other(self) -> Any:
         """The next event, None when none has come for a moment, _OVER after the last."""
-        if not self._background.thread.is_alive():
+        if self._events.closed or not self._background.thread.is_alive():
             return self._last()
         if self._next is None:
-            self._next = asyncio.run_coroutine_threadsafe(self._event(), self._background.loop)
+            event = self._event()
+            try:
+                self._next = asyncio.run_coroutine_threadsafe(event, self._background.loop)
+            except RuntimeError:  # it has just been closed
+                event.close()
+                return self._last()
         try:
             event = self._next.result(EVENTS_LOOK_S)
         except concurrent.futures.TimeoutError:
@@ -118,10 +130,14 @@ class BlockingEvents:
         return await anext(self._events, _OVER)
 
     def _last(self) -> Any:
-        """What is left when the loop in the other thread has ended."""
+        """What is left when no more events come."""
+        if self._next is not None and self._background.thread.is_alive():
+            concurrent.futures.wait([self._next], EVENTS_LOOK_S)
         if self._next is not None and self._next.done():
             event, self._next = self._next.result(), None
             return event
+        if self._next is not None and self._background.thread.is_alive():
+            return None
         return self._events.left_over() or _OVER
 
 

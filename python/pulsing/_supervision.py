@@ -74,6 +74,11 @@ class Events:
             return {"event": "missed", "count": missed}
         return self._queue.popleft()
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more events come."""
+        return self._over
+
     def left_over(self) -> dict[str, Any] | None:
         """The oldest event that nobody has read, without waiting."""
         return self._queue.popleft() if self._queue else None

@@ -415,7 +415,7 @@ def test_the_blocking_form_has_events_too():
         reader.start()
     reader.join(20)
     assert not reader.is_alive()
-    assert [event["event"] for event in ended][-1:] == ["left"]
-    assert _next_of(other, "left") is not None and list(other) == []
+    assert [event["event"] for event in ended][-1] == "left"
+    assert [event["event"] for event in other][-1] == "left"
     with pytest.raises(SystemClosed):
         system.events()
