@@ -44,18 +44,19 @@ static uint32_t entry_bytes(const pls_record *record, uint64_t from)
 }
 
 /* The entries of a log from one slot to another, holes left out, to `w`. */
-static void write_entries(const pls_gossip *gossip, const pls_log *log, uint32_t begin,
-                          uint32_t end, uint64_t from, pls_writer *w)
+static void write_entries(const pls_registry *r, uint32_t log, uint32_t begin, uint32_t end,
+                          uint64_t from, pls_writer *w)
 {
     for (uint32_t i = begin; i < end; i++) {
-        if (log->slots[i].record == 0) {
+        const char *name = NULL;
+        const pls_record *record = pls_registry_at(r, log, i, &name);
+        if (record == NULL) {
             continue;
         }
-        const pls_record *record = pls_registry_record(&gossip->registry, log->slots[i].record);
         pls_name_item entry = {.version = record->version - from,
                                .value = record->value,
                                .stamp = record->stamp,
-                               .name = record->name,
+                               .name = name,
                                .name_bytes = record->name_bytes,
                                .flags = record->flags};
         pls_name_item_write(w, &entry);
@@ -63,14 +64,16 @@ static void write_entries(const pls_gossip *gossip, const pls_log *log, uint32_t
 }
 
 /* How many slots from `begin` with versions up to `to` fit into `room` bytes. */
-static uint32_t slots_that_fit(const pls_gossip *gossip, const pls_log *log, uint32_t begin,
-                               uint64_t from, uint64_t to, size_t room)
+static uint32_t slots_that_fit(const pls_registry *r, uint32_t at, uint32_t begin, uint64_t from,
+                               uint64_t to, size_t room)
 {
+    const pls_log *log = &r->logs[at];
     uint32_t end = begin;
     while (end < log->slots_count && log->base + log->slots[end].version <= to) {
-        if (log->slots[end].record != 0) {
-            uint32_t bytes =
-                entry_bytes(pls_registry_record(&gossip->registry, log->slots[end].record), from);
+        const char *name = NULL;
+        const pls_record *record = pls_registry_at(r, at, end, &name);
+        if (record != NULL) {
+            uint32_t bytes = entry_bytes(record, from);
             if (bytes > room) {
                 break;
             }
@@ -83,14 +86,15 @@ static uint32_t slots_that_fit(const pls_gossip *gossip, const pls_log *log, uin
 
 static bool write_range(pls_gossip *gossip, pls_writer *packet, pls_message *message, uint32_t at)
 {
-    const pls_log *log = &gossip->registry.logs[at];
+    const pls_registry *r = &gossip->registry;
+    const pls_log *log = &r->logs[at];
     size_t left = (size_t)(packet->end - packet->at);
     if (left < DELTA_FRAME_BYTES) {
         return false;
     }
     uint32_t begin = pls_log_seek(log, message->from);
     uint32_t end =
-        slots_that_fit(gossip, log, begin, message->from, message->to, left - DELTA_FRAME_BYTES);
+        slots_that_fit(r, at, begin, message->from, message->to, left - DELTA_FRAME_BYTES);
     uint64_t claimed = message->to;
     if (end < log->slots_count && log->base + log->slots[end].version <= message->to) {
         if (end == begin) {
@@ -105,7 +109,7 @@ static bool write_range(pls_gossip *gossip, pls_writer *packet, pls_message *mes
     message->key = pls_gossip_key_of(gossip, log->owner);
     uint8_t body[PLS_PACKET_BYTES_MAX];
     pls_writer w = pls_writer_into(body, left - DELTA_FRAME_BYTES);
-    write_entries(gossip, log, begin, end, message->from, &w);
+    write_entries(r, at, begin, end, message->from, &w);
     pls_assert(!w.bad);
     message->body = body;
     message->body_bytes = (uint32_t)pls_writer_len(&w);
@@ -241,13 +245,11 @@ static void settle(pls_gossip *gossip, uint32_t other, const char *name, uint32_
     if (mine == PLS_INDEX_NONE || !r->logs[other].visible || pls_mutant(PLS_MUTANT_NO_WINNER)) {
         return;
     }
-    pls_record_at my_at = pls_registry_lookup(r, mine, name, name_bytes);
-    pls_record_at their_at = pls_registry_lookup(r, other, name, name_bytes);
-    if (my_at == 0 || their_at == 0) {
+    const pls_record *my = pls_registry_lookup(r, mine, name, name_bytes);
+    const pls_record *their = pls_registry_lookup(r, other, name, name_bytes);
+    if (my == NULL || their == NULL) {
         return;
     }
-    const pls_record *my = pls_registry_record(r, my_at);
-    const pls_record *their = pls_registry_record(r, their_at);
     if (((my->flags | their->flags) & PLS_WIRE_NAME_REMOVED) != 0 ||
         ((my->flags | their->flags) & PLS_WIRE_NAME_UNIQUE) == 0 ||
         pls_delta_wins(gossip, my, their)) {
@@ -256,8 +258,8 @@ static void settle(pls_gossip *gossip, uint32_t other, const char *name, uint32_
     pls_action lost = {.event = PLS_EVENT_NAME_LOST,
                        .member = gossip->self,
                        .other = r->logs[other].owner,
-                       .bytes = my->name,
-                       .len = my->name_bytes,
+                       .bytes = name,
+                       .len = name_bytes,
                        .value = my->value,
                        .unique = (my->flags & PLS_WIRE_NAME_UNIQUE) != 0};
     gossip->counters.names_conflicts++;
@@ -284,17 +286,17 @@ void pls_delta_conflicts(pls_gossip *gossip, pls_member other)
     for (uint64_t after = 0;;) {
         const pls_log *log = &r->logs[mine];
         uint32_t at = pls_log_seek(log, after);
-        while (at < log->slots_count && log->slots[at].record == 0) {
+        while (at < log->slots_count && log->slots[at].hash == 0) {
             at++;
         }
         if (at >= log->slots_count || log->base + log->slots[at].version > end) {
             return;
         }
         after = log->base + log->slots[at].version;
-        const pls_record *record = pls_registry_record(r, log->slots[at].record);
+        const char *held = NULL;
         char name[PLS_NAME_BYTES_MAX];
-        uint32_t name_bytes = record->name_bytes;
-        memcpy(name, record->name, name_bytes);
+        uint32_t name_bytes = pls_registry_at(r, mine, at, &held)->name_bytes;
+        memcpy(name, held, name_bytes);
         settle(gossip, theirs, name, name_bytes);
     }
 }
@@ -302,8 +304,8 @@ void pls_delta_conflicts(pls_gossip *gossip, pls_member other)
 pls_err pls_delta_commit(pls_gossip *gossip, uint32_t at, const pls_name_content *content)
 {
     pls_registry *r = &gossip->registry;
-    pls_record_at old = pls_registry_lookup(r, at, content->name, content->name_bytes);
-    bool was = old != 0 && (pls_registry_record(r, old)->flags & PLS_WIRE_NAME_REMOVED) == 0;
+    const pls_record *old = pls_registry_lookup(r, at, content->name, content->name_bytes);
+    bool was = old != NULL && (old->flags & PLS_WIRE_NAME_REMOVED) == 0;
     pls_err err = pls_registry_set(gossip, at, content);
     if (err != PLS_OK) {
         return err;

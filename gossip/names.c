@@ -21,9 +21,8 @@ static bool is_taken(const pls_gossip *gossip, const char *name, uint32_t name_b
 {
     const pls_registry *r = &gossip->registry;
     uint32_t mine = pls_registry_log(r, gossip->self);
-    for (pls_record_at at = pls_registry_first(r, name, name_bytes); at != 0;
-         at = pls_registry_record(r, at)->peers) {
-        const pls_record *record = pls_registry_record(r, at);
+    for (const pls_record *record = pls_registry_first(r, name, name_bytes); record != NULL;
+         record = pls_registry_peer(r, record)) {
         if (record->log != mine && is_found(r, record) &&
             (unique || (record->flags & PLS_WIRE_NAME_UNIQUE) != 0)) {
             return true;
@@ -40,8 +39,7 @@ static pls_err put(pls_gossip *gossip, pls_name_content *content)
     if (err != PLS_OK) {
         return err;
     }
-    pls_record_at at = pls_registry_lookup(r, log, content->name, content->name_bytes);
-    const pls_record *old = at != 0 ? pls_registry_record(r, at) : NULL;
+    const pls_record *old = pls_registry_lookup(r, log, content->name, content->name_bytes);
     bool unique = (content->flags & PLS_WIRE_NAME_UNIQUE) != 0;
     if (old != NULL && old->flags == content->flags && old->value == content->value) {
         return PLS_OK;
@@ -83,8 +81,9 @@ pls_err pls_gossip_name_remove(pls_gossip *gossip, const char *name, uint32_t na
     pls_gossip_input_begin(gossip, now_ns);
     pls_registry *r = &gossip->registry;
     uint32_t log = pls_registry_log(r, gossip->self);
-    pls_record_at at = log == PLS_INDEX_NONE ? 0 : pls_registry_lookup(r, log, name, name_bytes);
-    if (at == 0 || (pls_registry_record(r, at)->flags & PLS_WIRE_NAME_REMOVED) != 0) {
+    const pls_record *record =
+        log == PLS_INDEX_NONE ? NULL : pls_registry_lookup(r, log, name, name_bytes);
+    if (record == NULL || (record->flags & PLS_WIRE_NAME_REMOVED) != 0) {
         return pls_gossip_input_end(gossip, PLS_ENOENT);
     }
     pls_name_content gone = {.name = name,
@@ -94,28 +93,27 @@ pls_err pls_gossip_name_remove(pls_gossip *gossip, const char *name, uint32_t na
     pls_err err = pls_delta_commit(gossip, log, &gone);
     gossip->counters.names_removed += err == PLS_OK;
     if (pls_mutant(PLS_MUTANT_NAMES_REVIVE) && err == PLS_OK) {
-        pls_registry_erase(gossip, pls_registry_lookup(r, log, name, name_bytes));
+        pls_registry_erase(gossip, log, name, name_bytes);
     }
     return pls_gossip_input_end(gossip, err);
 }
 
-static pls_name_hit hit_of(const pls_registry *r, const pls_record *record)
+static void hit_write(const pls_registry *r, const pls_record *record, pls_name_hit *hit)
 {
-    return (pls_name_hit){.owner = r->logs[record->log].owner,
-                          .unique = (record->flags & PLS_WIRE_NAME_UNIQUE) != 0,
-                          .value = record->value,
-                          .version = record->version};
+    hit->owner = r->logs[record->log].owner;
+    hit->unique = (record->flags & PLS_WIRE_NAME_UNIQUE) != 0;
+    hit->value = record->value;
+    hit->version = record->version;
 }
 
-uint32_t pls_gossip_name_find(const pls_gossip *gossip, const char *name, uint32_t name_bytes,
-                              pls_name_hit *hits, uint32_t hits_max)
+/* The owners of a name that several have registered. */
+static uint32_t find_among(const pls_gossip *gossip, const pls_record *record, pls_name_hit *hits,
+                           uint32_t hits_max)
 {
     const pls_registry *r = &gossip->registry;
     const pls_record *winner = NULL;
     uint32_t count = 0;
-    for (pls_record_at at = pls_registry_first(r, name, name_bytes); at != 0;
-         at = pls_registry_record(r, at)->peers) {
-        const pls_record *record = pls_registry_record(r, at);
+    for (; record != NULL; record = pls_registry_peer(r, record)) {
         if (!is_found(r, record)) {
             continue;
         }
@@ -124,7 +122,7 @@ uint32_t pls_gossip_name_find(const pls_gossip *gossip, const char *name, uint32
             winner = record;
         }
         if (count < hits_max) {
-            hits[count] = hit_of(r, record);
+            hit_write(r, record, &hits[count]);
         }
         count++;
     }
@@ -132,7 +130,23 @@ uint32_t pls_gossip_name_find(const pls_gossip *gossip, const char *name, uint32
         return count;
     }
     if (hits_max > 0) {
-        hits[0] = hit_of(r, winner);
+        hit_write(r, winner, &hits[0]);
+    }
+    return 1;
+}
+
+uint32_t pls_gossip_name_find(const pls_gossip *gossip, const char *name, uint32_t name_bytes,
+                              pls_name_hit *hits, uint32_t hits_max)
+{
+    const pls_record *first = pls_registry_first(&gossip->registry, name, name_bytes);
+    if (first == NULL || first->peers != 0) {
+        return find_among(gossip, first, hits, hits_max);
+    }
+    if (!is_found(&gossip->registry, first)) {
+        return 0;
+    }
+    if (hits_max > 0) {
+        hit_write(&gossip->registry, first, &hits[0]);
     }
     return 1;
 }
@@ -147,11 +161,12 @@ pls_err pls_gossip_name_next(const pls_gossip *gossip, pls_member owner, uint64_
     }
     const pls_log *log = &r->logs[at];
     for (uint32_t i = pls_log_seek(log, after); i < log->slots_count; i++) {
-        if (log->slots[i].record == 0) {
+        const char *name = NULL;
+        const pls_record *record = pls_registry_at(r, at, i, &name);
+        if (record == NULL) {
             continue;
         }
-        const pls_record *record = pls_registry_record(r, log->slots[i].record);
-        *view_out = (pls_name_view){.name = record->name,
+        *view_out = (pls_name_view){.name = name,
                                     .name_bytes = record->name_bytes,
                                     .unique = (record->flags & PLS_WIRE_NAME_UNIQUE) != 0,
                                     .removed = (record->flags & PLS_WIRE_NAME_REMOVED) != 0,

@@ -6,29 +6,14 @@
 #include "gossip/names.h"
 #include "gossip/outbox.h"
 #include "gossip/queue.h"
+#include "gossip/table.h"
 
 /* Threads: owner thread for every function of this header; none blocks. */
-
-/* A record's place in the arena: 0 is none. */
-typedef uint32_t pls_record_at;
-
-/* One name of one owner, followed by the name's bytes. Watches are records too, of owner 0. */
-typedef struct pls_record {
-    uint64_t version;
-    uint64_t value; /* of a watch: how often it was asked for */
-    uint64_t stamp;
-    uint32_t log;        /* whose, position in the registry's logs */
-    pls_record_at peers; /* the next record of the same name */
-    uint32_t hash;
-    uint8_t name_bytes;
-    uint8_t flags; /* of pls_wire_name_flags */
-    char name[];
-} pls_record;
 
 /* A step of a log: versions are kept relative to the log's base. */
 typedef struct pls_log_slot {
     uint32_t version;
-    pls_record_at record; /* 0: the name has a later version */
+    uint32_t hash; /* of the name; 0: the name has a later version */
 } pls_log_slot;
 
 /* The names of one owner in the order of their versions. */
@@ -49,12 +34,6 @@ typedef struct pls_log {
     uint64_t pulled_ns;
 } pls_log;
 
-typedef struct pls_name_slot {
-    uint32_t hash;
-    pls_record_at record; /* the first of its name; 0: empty */
-} pls_name_slot;
-
-#define PLS_RECORD_CLASSES 40
 #define PLS_CHECKPOINTS_MAX 20
 
 typedef struct pls_checkpoint {
@@ -63,14 +42,7 @@ typedef struct pls_checkpoint {
 } pls_checkpoint;
 
 typedef struct pls_registry {
-    uint8_t **chunks; /* the arena: pieces of memory of one size, cut into records */
-    uint32_t chunks_capacity;
-    uint32_t chunks_count;
-    uint32_t chunk_used; /* of the last chunk */
-    pls_record_at free_first[PLS_RECORD_CLASSES];
-    pls_name_slot *table;
-    uint32_t table_capacity;
-    uint32_t table_count; /* different names */
+    pls_table table;
     uint32_t records_count;
     pls_log *logs; /* 0: watches */
     uint32_t logs_capacity;
@@ -94,16 +66,30 @@ typedef struct pls_registry {
 void pls_registry_init(pls_registry *registry);
 void pls_registry_destroy(pls_gossip *gossip);
 
-/* The record at a place. */
-pls_record *pls_registry_record(const pls_registry *registry, pls_record_at at);
+/* The first record of a name, NULL without one; follow pls_registry_peer. */
+static inline pls_record *pls_registry_first(const pls_registry *registry, const char *name,
+                                             uint32_t name_bytes)
+{
+    pls_cell *cell = pls_table_cell(&registry->table, name, name_bytes);
+    return cell != NULL ? &cell->first : NULL;
+}
 
-/* The first record of a name, 0 without one; follow `peers`. */
-pls_record_at pls_registry_first(const pls_registry *registry, const char *name,
-                                 uint32_t name_bytes);
+static inline pls_record *pls_registry_peer(const pls_registry *registry, const pls_record *record)
+{
+    return pls_table_peer(&registry->table, record);
+}
 
-/* The record of a name in one log, 0 without one. */
-pls_record_at pls_registry_lookup(const pls_registry *registry, uint32_t log, const char *name,
-                                  uint32_t name_bytes);
+/* The record of a name in one log, NULL without one. */
+static inline pls_record *pls_registry_lookup(const pls_registry *registry, uint32_t log,
+                                              const char *name, uint32_t name_bytes)
+{
+    return pls_table_lookup(&registry->table, log, name, name_bytes).record;
+}
+
+/* The record that a log has in one of its slots, and its name; NULL: the slot is a hole.
+ * Owns: lends both until the registry changes. */
+pls_record *pls_registry_at(const pls_registry *registry, uint32_t log, uint32_t slot,
+                            const char **name_out);
 
 /* The log of a member, PLS_INDEX_NONE without one; and one made when there is none.
  * Errors:  PLS_ENOMEM. */
@@ -125,8 +111,8 @@ typedef struct pls_name_content {
 PLS_MUST_USE pls_err pls_registry_set(pls_gossip *gossip, uint32_t log,
                                       const pls_name_content *content);
 
-/* Take a record out of its log and the table and free it. */
-void pls_registry_erase(pls_gossip *gossip, pls_record_at at);
+/* Take a name out of a log that has it. */
+void pls_registry_erase(pls_gossip *gossip, uint32_t log, const char *name, uint32_t name_bytes);
 
 /* The position of the first slot with a version above `after`. */
 uint32_t pls_log_seek(const pls_log *log, uint64_t after);

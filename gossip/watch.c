@@ -12,7 +12,7 @@ void pls_watch_changed(pls_gossip *gossip, uint32_t log, const pls_name_content 
 {
     pls_registry *r = &gossip->registry;
     if (r->logs[PLS_LOG_WATCHES].live_count == 0 ||
-        pls_registry_lookup(r, PLS_LOG_WATCHES, content->name, content->name_bytes) == 0) {
+        pls_registry_lookup(r, PLS_LOG_WATCHES, content->name, content->name_bytes) == NULL) {
         return;
     }
     bool removed = (content->flags & PLS_WIRE_NAME_REMOVED) != 0;
@@ -33,19 +33,19 @@ void pls_watch_owner(pls_gossip *gossip, uint32_t log, bool visible)
     pls_registry *r = &gossip->registry;
     const pls_log *watches = &r->logs[PLS_LOG_WATCHES];
     for (uint32_t i = 0; i < watches->slots_count; i++) {
-        if (watches->slots[i].record == 0) {
+        const char *name = NULL;
+        const pls_record *watch = pls_registry_at(r, PLS_LOG_WATCHES, i, &name);
+        if (watch == NULL) {
             continue;
         }
-        const pls_record *watch = pls_registry_record(r, watches->slots[i].record);
-        pls_record_at at = pls_registry_lookup(r, log, watch->name, watch->name_bytes);
-        if (at == 0 || (pls_registry_record(r, at)->flags & PLS_WIRE_NAME_REMOVED) != 0) {
+        const pls_record *record = pls_registry_lookup(r, log, name, watch->name_bytes);
+        if (record == NULL || (record->flags & PLS_WIRE_NAME_REMOVED) != 0) {
             continue;
         }
-        const pls_record *record = pls_registry_record(r, at);
         pls_action event = {.event = visible ? PLS_EVENT_NAME_ADDED : PLS_EVENT_NAME_REMOVED,
                             .member = r->logs[log].owner,
                             .other = PLS_MEMBER_NONE,
-                            .bytes = record->name,
+                            .bytes = name,
                             .len = record->name_bytes,
                             .value = record->value,
                             .unique = (record->flags & PLS_WIRE_NAME_UNIQUE) != 0};
@@ -65,9 +65,9 @@ pls_err pls_gossip_name_watch(pls_gossip *gossip, const char *name, uint32_t nam
     if (!name_is_valid(name, name_bytes)) {
         return PLS_EINVAL;
     }
-    pls_record_at at = pls_registry_lookup(r, log, name, name_bytes);
-    if (at != 0) {
-        pls_registry_record(r, at)->value++;
+    pls_record *watch = pls_registry_lookup(r, log, name, name_bytes);
+    if (watch != NULL) {
+        watch->value++;
         return PLS_OK;
     }
     pls_err err = pls_registry_log_make(gossip, PLS_MEMBER_NONE, &log);
@@ -87,8 +87,8 @@ pls_err pls_gossip_name_watch(pls_gossip *gossip, const char *name, uint32_t nam
 void pls_gossip_name_unwatch(pls_gossip *gossip, const char *name, uint32_t name_bytes)
 {
     pls_registry *r = &gossip->registry;
-    pls_record_at at = pls_registry_lookup(r, PLS_LOG_WATCHES, name, name_bytes);
-    if (at != 0 && --pls_registry_record(r, at)->value == 0) {
-        pls_registry_erase(gossip, at);
+    pls_record *watch = pls_registry_lookup(r, PLS_LOG_WATCHES, name, name_bytes);
+    if (watch != NULL && --watch->value == 0) {
+        pls_registry_erase(gossip, PLS_LOG_WATCHES, name, name_bytes);
     }
 }

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of names against a plain list of what must be in it: through growth, splits and
+ * removals, with names of every length and several owners of one name. */
+#include "gossip/table.h"
+
+#include "base/limits.h"
+#include "gossip/state.h"
+#include "tests/gossip/rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OWNERS = 3, NAMES = 12000, STEPS = 60000 };
+
+/* Every name has a length of its own, and a number that tells it from the others. */
+static uint32_t name_write(uint32_t number, char name[PLS_NAME_BYTES_MAX + 1])
+{
+    uint32_t digits = (uint32_t)snprintf(name, PLS_NAME_BYTES_MAX + 1, "%u", number);
+    uint32_t bytes = digits + number * 7 % (PLS_NAME_BYTES_MAX - digits + 1);
+    bytes = number % 5 == 0 ? bytes : digits + number % 30;
+    memset(name + digits, '-', bytes - digits);
+    return bytes;
+}
+
+typedef struct fixture {
+    rig *r;
+    pls_gossip *gossip;
+    uint32_t logs[OWNERS];
+    uint64_t held[NAMES]; /* by name: the value of each owner's record, 0 without one; 16 bits */
+    uint32_t record_count;
+} fixture;
+
+static fixture *fixture_open(void)
+{
+    fixture *f = calloc(1, sizeof *f);
+    ck_assert_ptr_nonnull(f);
+    f->r = rig_create();
+    rig_warm(f->r, OWNERS);
+    f->gossip = f->r->nodes[0];
+    for (uint32_t i = 0; i < OWNERS; i++) {
+        ck_assert_int_eq(pls_registry_log_make(f->gossip, f->r->members[i], &f->logs[i]), PLS_OK);
+    }
+    return f;
+}
+
+static void fixture_close(fixture *f)
+{
+    rig_destroy(f->r);
+    free(f);
+}
+
+static uint64_t held(const fixture *f, uint32_t name, uint32_t owner)
+{
+    return f->held[name] >> (16 * owner) & 0xffff;
+}
+
+static void add(fixture *f, uint32_t name, uint32_t owner, uint64_t value)
+{
+    char text[PLS_NAME_BYTES_MAX + 1];
+    uint32_t bytes = name_write(name, text);
+    pls_spot spot;
+    ck_assert_int_eq(pls_table_add(f->gossip, f->logs[owner], text, bytes, &spot), PLS_OK);
+    spot.record->value = value;
+    spot.record->version = value;
+    f->held[name] |= value << (16 * owner);
+    f->record_count++;
+}
+
+static void take_out(fixture *f, uint32_t name, uint32_t owner)
+{
+    char text[PLS_NAME_BYTES_MAX + 1];
+    uint32_t bytes = name_write(name, text);
+    pls_table *table = &f->gossip->registry.table;
+    pls_table_remove(table, pls_table_lookup(table, f->logs[owner], text, bytes));
+    f->held[name] &= ~(UINT64_C(0xffff) << (16 * owner));
+    f->record_count--;
+}
+
+/* Every record that must be there is, under its name and under its hash; no other is. */
+static void compare(const fixture *f)
+{
+    const pls_table *table = &f->gossip->registry.table;
+    char text[PLS_NAME_BYTES_MAX + 1];
+    for (uint32_t name = 0; name < NAMES; name++) {
+        uint32_t bytes = name_write(name, text);
+        uint32_t hash = pls_table_hash(text, bytes);
+        const pls_cell *cell = pls_table_cell(table, text, bytes);
+        ck_assert((cell != NULL) == (f->held[name] != 0));
+        if (cell != NULL) {
+            ck_assert_mem_eq(pls_table_name(table, cell), text, bytes);
+        }
+        for (uint32_t owner = 0; owner < OWNERS; owner++) {
+            uint64_t value = held(f, name, owner);
+            pls_spot spot = pls_table_lookup(table, f->logs[owner], text, bytes);
+            ck_assert((spot.record != NULL) == (value != 0));
+            if (value != 0) {
+                ck_assert_uint_eq(spot.record->value, value);
+                ck_assert_ptr_eq(pls_table_at(table, f->logs[owner], hash, value).record,
+                                 spot.record);
+            }
+        }
+    }
+    pls_table_check(f->gossip, f->record_count);
+}
+
+/* The logs know nothing of these records, so the table must be empty when they are checked. */
+static void empty(fixture *f)
+{
+    for (uint32_t name = 0; name < NAMES; name++) {
+        for (uint32_t owner = 0; owner < OWNERS; owner++) {
+            if (held(f, name, owner) != 0) {
+                take_out(f, name, owner);
+            }
+        }
+    }
+    pls_table_check(f->gossip, 0);
+    ck_assert_uint_eq(f->gossip->registry.table.names_count, 0);
+}
+
+START_TEST(test_table_holds_what_was_added_and_not_removed)
+{
+    fixture *f = fixture_open();
+    pls_rng rng;
+    pls_rng_init(&rng, 11);
+    for (uint32_t i = 1; i <= STEPS; i++) {
+        uint32_t name = pls_rng_below(&rng, NAMES);
+        uint32_t owner = pls_rng_below(&rng, OWNERS);
+        if (held(f, name, owner) == 0) {
+            add(f, name, owner, i % 0xffff + 1);
+        } else if (pls_rng_below(&rng, 2) == 0) {
+            take_out(f, name, owner);
+        }
+        if (i % (STEPS / 6) == 0) {
+            compare(f);
+        }
+    }
+    const pls_table *table = &f->gossip->registry.table;
+    ck_assert_uint_gt(table->segments_count, 1);
+    ck_assert_uint_gt(table->arena.chunks_count, 1);
+    empty(f);
+    compare(f);
+    fixture_close(f);
+}
+END_TEST
+
+START_TEST(test_table_is_three_quarters_full_and_grows_by_steps)
+{
+    fixture *f = fixture_open();
+    pls_table *table = &f->gossip->registry.table;
+    uint64_t moved_max = 0;
+    for (uint32_t name = 0; name < NAMES; name++) {
+        uint64_t before = f->gossip->heap.bytes;
+        add(f, name, 0, 1);
+        uint64_t after = f->gossip->heap.bytes;
+        moved_max = after - before > moved_max ? after - before : moved_max;
+    }
+    uint64_t cells = 0;
+    for (uint32_t i = 0; i < table->segments_count; i++) {
+        cells += table->segments[i].capacity;
+    }
+    ck_assert_uint_ge(NAMES * UINT64_C(4), cells * 3);
+    /* One step adds an eighth of a segment, or the spare cells of a split, or a chunk. */
+    ck_assert_uint_le(moved_max, 128 * 1024);
+    empty(f);
+    fixture_close(f);
+}
+END_TEST
+
+START_TEST(test_records_of_one_name_stand_in_the_order_of_keys)
+{
+    fixture *f = fixture_open();
+    const pls_table *table = &f->gossip->registry.table;
+    char text[PLS_NAME_BYTES_MAX + 1];
+    /* Every order of adding, every record removed first once. */
+    static const uint8_t orders[6][OWNERS] = {
+        {0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0},
+    };
+    for (uint32_t i = 0; i < 6; i++) {
+        for (uint32_t k = 0; k < OWNERS; k++) {
+            add(f, i, orders[i][k], k + 1);
+            pls_table_check(f->gossip, f->record_count);
+        }
+        uint32_t bytes = name_write(i, text);
+        const pls_record *record = &pls_table_cell(table, text, bytes)->first;
+        uint64_t last = 0;
+        for (uint32_t k = 0; k < OWNERS; k++) {
+            uint64_t key =
+                pls_gossip_key_of(f->gossip, f->gossip->registry.logs[record->log].owner);
+            ck_assert_uint_gt(key, last);
+            last = key;
+            record = pls_table_peer(table, record);
+        }
+        ck_assert_ptr_null(record);
+    }
+    for (uint32_t i = 0; i < 6; i++) {
+        take_out(f, i, orders[i][0]);
+        compare(f);
+    }
+    empty(f);
+    fixture_close(f);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("gossip.table");
+    TCase *tc = tcase_create("table");
+    suite_add_tcase(suite, tc);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, test_table_holds_what_was_added_and_not_removed);
+    tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
+    tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
