@@ -62,6 +62,7 @@
     X(records_served, "records sent to close a difference")                                        \
     X(updates_queued, "updates put into the gossip queue")                                         \
     X(updates_replaced, "queued updates replaced by newer ones of the subject")                    \
+    X(updates_heard, "queued updates dropped in a storm since others tell them, too")              \
     X(updates_sent, "updates piggy-backed")                                                        \
     X(isolations, "times that I became isolated")                                                  \
     X(names_put, "names registered or changed by me")                                              \

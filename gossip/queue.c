@@ -186,6 +186,18 @@ void pls_queue_remove(pls_queue *queue, pls_member subject)
     }
 }
 
+bool pls_queue_heard(pls_queue *queue, pls_member subject, uint64_t incarnation)
+{
+    uint32_t at = pls_index_get(&queue->by_subject, subject);
+    if (queue->count < PLS_QUEUE_STORM || at == PLS_INDEX_NONE ||
+        queue->items[at].update.kind != PLS_WIRE_ALIVE ||
+        queue->items[at].update.incarnation != incarnation) {
+        return false;
+    }
+    item_remove(queue, at);
+    return true;
+}
+
 bool pls_queue_has(const pls_queue *queue, pls_member subject)
 {
     return pls_index_get(&queue->by_subject, subject) != PLS_INDEX_NONE;

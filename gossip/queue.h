@@ -15,6 +15,9 @@
 #define PLS_UPDATES_PER_PACKET_MAX 128
 #define PLS_UPDATES_SKIPPED_MAX 16
 
+/* So many updates are more than one packet holds: a storm. */
+#define PLS_QUEUE_STORM 64
+
 /* Something to tell everybody: about a member, or a range of an owner's names. */
 typedef struct pls_update {
     uint64_t incarnation; /* NAMES: from */
@@ -61,6 +64,10 @@ void pls_queue_put(pls_gossip *gossip, pls_queue *queue, const pls_update *updat
 
 /* Nothing of `subject` is left in the queue. */
 void pls_queue_remove(pls_queue *queue, pls_member subject);
+
+/* Another has told me that `subject` is alive. In a storm, what others tell too leaves the queue:
+ * packets are full, and what few know yet needs the room. Accusations stay. True: it left. */
+bool pls_queue_heard(pls_queue *queue, pls_member subject, uint64_t incarnation);
 
 /* Whether an update of `subject` waits. */
 bool pls_queue_has(const pls_queue *queue, pls_member subject);

@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* How often a record that came by exchange is gossiped on. */
-#define SYNC_TRANSMITS 4
+#define SYNC_TRANSMITS 1
 
 static pls_member known(pls_gossip *gossip, uint64_t key)
 {
@@ -40,8 +40,7 @@ static void spread(pls_gossip *gossip, uint32_t kind, pls_member subject, uint64
     pls_queue_put(gossip, &gossip->queue, &update, 0);
 }
 
-/* What closed a difference between two tables is no news to most: it is told as if it had been sent
- * almost often enough already. */
+/* What closed a difference between two tables is no news to most: it is told once. */
 static void spread_alive(pls_gossip *gossip, pls_member member, pls_rules_source source)
 {
     if (source == PLS_RULES_VOUCHED) {
@@ -176,6 +175,11 @@ static pls_err alive_known(pls_gossip *gossip, pls_member member, const pls_mess
     if (member == gossip->self) {
         alive_self(gossip, record);
         return PLS_OK;
+    }
+    if (source == PLS_RULES_GOSSIP &&
+        record->incarnation == pls_members_incarnation(&gossip->members, member)) {
+        gossip->counters.updates_heard +=
+            pls_queue_heard(&gossip->queue, member, record->incarnation);
     }
     if (!alive_is_news(gossip, member, record->incarnation) || source == PLS_RULES_VOUCHED ||
         pls_rules_jump(gossip, member, record->incarnation)) {

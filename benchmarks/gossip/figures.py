@@ -313,16 +313,22 @@ def _names_and_speed():
             "100,000 names recommended at most [P] Akka",
         ),
         (
-            "  a lookup, best of 20 batches (ns)",
+            "  a lookup, random, best of 20 batches (ns)",
             "names_million.1000000.lookup_best",
             (AT_MOST, 200),
+            "",
+        ),
+        (
+            "  the same, each after the answer of the one before",
+            "names_million.1000000.lookup_chained",
+            None,
             "",
         ),
         (
             "  one dependent read of that much memory here (ns)",
             "names_million.1000000.memory_read",
             None,
-            "a lookup is two of them",
+            "the floor: a lookup has one such read",
         ),
         ("  a lookup in such reads", "names_million.1000000.lookup_in_reads", None, ""),
         (

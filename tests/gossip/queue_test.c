@@ -238,6 +238,67 @@ START_TEST(test_queue_of_ranges_is_bounded_and_joins_what_touches)
 }
 END_TEST
 
+/* Members that nobody holds in a table, alive in the queue of node 0. */
+static void strangers_put(rig *r, uint32_t count, pls_member *members)
+{
+    char name[16];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bytes = (uint32_t)snprintf(name, sizeof name, "stranger-%u", i);
+        pls_identity identity = {.generation = 1,
+                                 .name = name,
+                                 .name_bytes = bytes,
+                                 .address = name,
+                                 .address_bytes = bytes};
+        ck_assert_int_eq(pls_identities_acquire(r->pool, &identity, &members[i]), PLS_OK);
+        pls_update update = {7, 0, members[i], PLS_WIRE_ALIVE};
+        pls_queue_put(r->nodes[0], &r->nodes[0]->queue, &update, 0);
+    }
+}
+
+START_TEST(test_what_others_tell_too_leaves_the_queue_in_a_storm)
+{
+    rig *r = with_members(2);
+    pls_queue *queue = &r->nodes[0]->queue;
+    pls_member members[PLS_QUEUE_STORM];
+    strangers_put(r, PLS_QUEUE_STORM - 1, members);
+    ck_assert(!pls_queue_heard(queue, members[3], 7));
+    ck_assert_uint_eq(queue->count, PLS_QUEUE_STORM - 1);
+    put(r, 1, PLS_WIRE_SUSPECT, 7);
+    ck_assert(!pls_queue_heard(queue, members[3], 6));
+    ck_assert(!pls_queue_heard(queue, r->members[1], 7));
+    ck_assert(pls_queue_heard(queue, members[3], 7));
+    pls_queue_check(queue);
+    ck_assert_uint_eq(queue->count, PLS_QUEUE_STORM - 1);
+    ck_assert(!pls_queue_has(queue, members[3]));
+    ck_assert(!pls_queue_heard(queue, members[4], 7));
+    for (uint32_t i = 0; i < PLS_QUEUE_STORM - 1; i++) {
+        pls_queue_remove(queue, members[i]);
+        pls_identities_release(r->pool, members[i]);
+    }
+    rig_destroy(r);
+}
+END_TEST
+
+START_TEST(test_record_that_comes_again_in_a_storm_is_told_no_more)
+{
+    rig *r = with_members(3);
+    pls_queue *queue = &r->nodes[0]->queue;
+    pls_member members[PLS_QUEUE_STORM];
+    strangers_put(r, PLS_QUEUE_STORM, members);
+    pls_message record = rig_record(r, 2, rig_incarnation(r, 0, 2) + 1);
+    rig_say(r, 1, 0, &record);
+    ck_assert(pls_queue_has(queue, r->members[2]));
+    rig_say(r, 1, 0, &record);
+    ck_assert(!pls_queue_has(queue, r->members[2]));
+    ck_assert_uint_eq(rig_counters(r, 0).updates_heard, 1);
+    for (uint32_t i = 0; i < PLS_QUEUE_STORM; i++) {
+        pls_queue_remove(queue, members[i]);
+        pls_identities_release(r->pool, members[i]);
+    }
+    rig_destroy(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gossip.queue");
@@ -252,6 +313,8 @@ int main(void)
     tcase_add_test(tc, test_09_update_that_fits_nowhere_here_lets_others_pass);
     tcase_add_test(tc, test_09_forgotten_subject_leaves_the_queue);
     tcase_add_test(tc, test_queue_of_ranges_is_bounded_and_joins_what_touches);
+    tcase_add_test(tc, test_what_others_tell_too_leaves_the_queue_in_a_storm);
+    tcase_add_test(tc, test_record_that_comes_again_in_a_storm_is_told_no_more);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

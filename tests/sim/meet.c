@@ -2,6 +2,7 @@
 /* Scenarios 12 and 24 to 27: joins, leaves, and a living node that is declared dead by force. */
 #include "tests/sim/scenario.h"
 
+#include "gossip/queue.h"
 #include "tests/sim/stage.h"
 
 #include <stdio.h>
@@ -59,6 +60,10 @@ static void mass_join_run(pls_sim_report *report, uint32_t node_count, double li
                           limit);
     pls_sim_report_expect(report, bytes <= 100000, "join of %u: %.0f B a node", node_count, bytes);
     pls_sim_report_expect(report, stage.tally.dead_count == 0, "nobody dies in a join");
+    pls_sim_report_expect(report,
+                          node_count <= PLS_QUEUE_STORM ||
+                              pls_sim_world_counters(stage.world).updates_heard > 0,
+                          "what others tell, too, is told no more in a storm");
     pls_sim_stage_close(&stage, report);
 }
 
