@@ -202,6 +202,86 @@ START_TEST(test_records_of_one_name_stand_in_the_order_of_keys)
 }
 END_TEST
 
+/* Two names of one hash, by their numbers: among so many there are some. */
+typedef struct hashed {
+    uint32_t hash;
+    uint32_t number;
+} hashed;
+
+enum { HASHED = 300000 };
+
+static int by_hash(const void *a, const void *b)
+{
+    uint32_t left = ((const hashed *)a)->hash;
+    uint32_t right = ((const hashed *)b)->hash;
+    return (left > right) - (left < right);
+}
+
+static bool twins_find(uint32_t twins[2])
+{
+    char text[32];
+    bool found = false;
+    hashed *all = calloc(HASHED, sizeof *all);
+    ck_assert_ptr_nonnull(all);
+    for (uint32_t i = 0; i < HASHED; i++) {
+        uint32_t bytes = (uint32_t)snprintf(text, sizeof text, "twin-%06u", i);
+        all[i] = (hashed){pls_table_hash(text, bytes), i};
+    }
+    qsort(all, HASHED, sizeof *all, by_hash);
+    for (uint32_t i = 1; i < HASHED && !found; i++) {
+        found = all[i].hash == all[i - 1].hash;
+        twins[0] = all[i - 1].number;
+        twins[1] = all[i].number;
+    }
+    free(all);
+    return found;
+}
+
+START_TEST(test_names_of_one_hash_are_told_apart)
+{
+    fixture *f = fixture_open();
+    pls_table *table = &f->gossip->registry.table;
+    uint32_t twins[2];
+    uint32_t bytes[2];
+    char texts[2][32];
+    ck_assert(twins_find(twins));
+    for (uint32_t i = 0; i < 2; i++) {
+        pls_spot spot;
+        bytes[i] = (uint32_t)snprintf(texts[i], sizeof texts[i], "twin-%06u", twins[i]);
+        ck_assert_int_eq(pls_table_add(f->gossip, f->logs[0], texts[i], bytes[i], &spot), PLS_OK);
+        spot.record->version = 10 + i;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t hash = pls_table_hash(texts[i], bytes[i]);
+        pls_spot spot = pls_table_at(table, f->logs[0], hash, 10 + i);
+        ck_assert_mem_eq(pls_table_name(table, spot.cell), texts[i], bytes[i]);
+        ck_assert_ptr_eq(pls_table_cell(table, texts[i], bytes[i]), spot.cell);
+    }
+    pls_table_check(f->gossip, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        pls_table_remove(table, pls_table_lookup(table, f->logs[0], texts[i], bytes[i]));
+    }
+    fixture_close(f);
+}
+END_TEST
+
+START_TEST(test_what_was_removed_is_used_again)
+{
+    fixture *f = fixture_open();
+    uint64_t first = 0;
+    for (uint32_t round = 0; round < 5; round++) {
+        for (uint32_t name = 0; name < NAMES / 4; name++) {
+            add(f, name, round % OWNERS, 1);
+            add(f, name, (round + 1) % OWNERS, 1);
+        }
+        first = round == 0 ? f->gossip->heap.bytes : first;
+        ck_assert_uint_eq(f->gossip->heap.bytes, first);
+        empty(f);
+    }
+    fixture_close(f);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gossip.table");
@@ -211,6 +291,8 @@ int main(void)
     tcase_add_test(tc, test_table_holds_what_was_added_and_not_removed);
     tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
+    tcase_add_test(tc, test_names_of_one_hash_are_told_apart);
+    tcase_add_test(tc, test_what_was_removed_is_used_again);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
