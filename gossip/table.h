@@ -90,7 +90,8 @@ void pls_table_remove(pls_table *table, pls_spot spot);
 /* Free all memory; the table is empty again. */
 void pls_table_fini(pls_table *table, pls_heap *heap);
 
-/* Assert the whole of it, against the number of records that the logs hold. */
+/* Assert the whole of it, against the number of records that the logs hold; that each is found
+ * under its name is the logs' check. */
 void pls_table_check(const pls_gossip *gossip, uint32_t records_count);
 
 #endif

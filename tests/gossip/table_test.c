@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWNERS = 3, NAMES = 12000, STEPS = 60000 };
+enum { OWNERS = 3, NAMES = 6000, STEPS = 24000 };
 
 /* Every name has a length of its own, and a number that tells it from the others. */
 static uint32_t name_write(uint32_t number, char name[PLS_NAME_BYTES_MAX + 1])
@@ -132,7 +132,7 @@ START_TEST(test_table_holds_what_was_added_and_not_removed)
         } else if (pls_rng_below(&rng, 2) == 0) {
             take_out(f, name, owner);
         }
-        if (i % (STEPS / 6) == 0) {
+        if (i % (STEPS / 4) == 0) {
             compare(f);
         }
     }
@@ -209,7 +209,7 @@ typedef struct hashed {
     uint32_t number;
 } hashed;
 
-enum { HASHED = 300000 };
+enum { HASHED = 200000 };
 
 static int by_hash(const void *a, const void *b)
 {
