@@ -375,7 +375,7 @@ pls_err pulsing_stream_subscribe(pulsing *p, uint32_t slot, uint32_t epoch, uint
     }
     pls_call *call = pls_call_find(p, call_id);
     call->peer_id = writer_id;
-    pls_watch_wait_open(p, call);
+    pls_watch_wait_open(p, call, NULL);
     if (slot != pulsing_slot(p)) {
         pls_link *link = NULL;
         pls_err err = pls_link_get(p, slot, epoch, true, &link);

@@ -30,8 +30,6 @@ typedef struct pls_call {
     pulsing_target *target; /* counted; NULL for subscriptions and writers */
     uint64_t peer_id;       /* stream: the other end's id */
     uint64_t wait;          /* its entry in the obs memory */
-    int64_t deadline_ns;    /* for that entry */
-    uint16_t method;        /* the same */
     uint64_t sender_id;     /* the actor that asks; counter 0: none */
     int64_t seen_ns;        /* when a patrol first saw it waiting; 0: not yet */
 } pls_call;

@@ -158,7 +158,6 @@ pls_err pulsing_call_begin(pulsing *p, pulsing_target *target, const pulsing_cal
         head.call_id = send->call_id;
         pls_call *opened = pls_call_find(p, send->call_id);
         opened->sender_id = call->sender_id;
-        pls_watch_wait_note(p, opened, call);
     }
     request_write(send, call, &head);
     return PLS_OK;
@@ -311,6 +310,10 @@ static pls_err commit_parcel(pulsing *p, pulsing_send *send, uint32_t len, uint1
     if (target == NULL) {
         return answer_send(p, parcel);
     }
+    pls_call *call = send->call_id != 0 ? pls_call_find(p, send->call_id) : NULL;
+    if (call != NULL) {
+        pls_watch_wait_open(p, call, parcel->bytes);
+    }
     if (target->state == PLS_TARGET_DEAD) {
         pls_send_failed(p, parcel, target->dead_status, target->dead_text);
         return PLS_EFULL;
@@ -353,11 +356,14 @@ pls_err pulsing_commit(pulsing *p, pulsing_send *send, uint32_t payload_bytes, p
         memcpy(send->base + offsetof(pls_wire_reply, credit), &send->cost, sizeof send->cost);
     }
     p->last_queued = NULL;
-    pls_err err = send->in_ring ? commit_ring(p, send, len, flags, room)
-                                : commit_parcel(p, send, len, flags, room);
-    pls_call *call = send->call_id != 0 ? pls_call_find(p, send->call_id) : NULL;
+    if (!send->in_ring) {
+        return commit_parcel(p, send, len, flags, room);
+    }
+    pls_err err = commit_ring(p, send, len, flags, room);
+    pls_call *call = err == PLS_OK && send->call_id != 0 ? pls_call_find(p, send->call_id) : NULL;
     if (call != NULL) {
-        pls_watch_wait_open(p, call);
+        /* Nobody else writes there, and this process not before its next message. */
+        pls_watch_wait_open(p, call, send->base);
     }
     return err;
 }

@@ -45,6 +45,7 @@ void pls_watch_open(pulsing *p, bool worker)
     }
     p->clock = watch->obs->clock;
     watch->ticks_per_ns = (double)pls_clock_ticks(&p->clock, 1000000000) / 1e9;
+    watch->ticks_mult = (uint64_t)(watch->ticks_per_ns * (1ULL << PLS_WATCH_TICKS_SHIFT));
     watch->slow_ticks = pls_clock_ticks(&p->clock, PLS_SLOW_NS);
     watch->quick_ticks = pls_clock_ticks(&p->clock, PLS_WATCH_QUICK_NS);
     watch->anchored_tick = p->clock.anchor_tick;
@@ -79,8 +80,9 @@ static uint64_t deadline_tick(const pulsing *p, int64_t deadline_ns)
     if (deadline_ns == 0) {
         return 0;
     }
-    double ns = (double)(deadline_ns - (int64_t)p->clock.anchor_monotonic_ns);
-    return p->clock.anchor_tick + (uint64_t)(int64_t)(ns * p->watch.ticks_per_ns);
+    int64_t ns = deadline_ns - (int64_t)p->clock.anchor_monotonic_ns;
+    __int128_t ticks = (__int128_t)ns * (int64_t)p->watch.ticks_mult >> PLS_WATCH_TICKS_SHIFT;
+    return p->clock.anchor_tick + (uint64_t)(int64_t)ticks;
 }
 
 /* The first and the last bytes of a text, in registers: names are short, and a call to memcmp()
@@ -521,15 +523,20 @@ void pls_watch_error(pulsing *p, const char *text, size_t len)
     }
 }
 
-void pls_watch_wait_note(pulsing *p, pls_call *call, const pulsing_call *of)
+static void ask_describe(pulsing *p, const pls_call *call, const uint8_t *request,
+                         pls_obs_wait_start *start)
 {
-    if (p->watch.obs != NULL) {
-        call->method = (uint16_t)method_find(p, 0, of->method, of->method_bytes, &p->watch.asked);
-        call->deadline_ns = of->deadline_ns;
-    }
+    pls_wire_request head;
+    memcpy(&head, request, sizeof head);
+    const char *method = (const char *)request + sizeof head + head.chain_bytes;
+    start->kind = PLS_OBS_WAIT_ASK;
+    start->method = (uint16_t)method_find(p, 0, method, head.method_bytes, &p->watch.asked);
+    start->waiter = call->sender_id;
+    start->target = head.actor_id;
+    start->deadline_tick = deadline_tick(p, head.deadline_ns);
 }
 
-void pls_watch_wait_open(pulsing *p, pls_call *call)
+void pls_watch_wait_open(pulsing *p, pls_call *call, const uint8_t *request)
 {
     if (p->watch.obs == NULL) {
         return;
@@ -538,12 +545,8 @@ void pls_watch_wait_open(pulsing *p, pls_call *call)
                                 .method = UINT16_MAX,
                                 .target_slot = call->slot,
                                 .start_tick = p->watch.last_tick};
-    if (call->target != NULL) {
-        start.kind = PLS_OBS_WAIT_ASK;
-        start.method = call->method;
-        start.waiter = call->sender_id;
-        start.target = call->target->id;
-        start.deadline_tick = deadline_tick(p, call->deadline_ns);
+    if (request != NULL) {
+        ask_describe(p, call, request, &start);
     }
     call->wait = pls_obs_wait_open(p->watch.obs, &start);
 }

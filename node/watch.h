@@ -26,6 +26,7 @@ struct pls_call;
 #define PLS_WATCH_NAMES_LOG2 8
 #define PLS_WATCH_NAMES (1u << PLS_WATCH_NAMES_LOG2)
 #define PLS_WATCH_NAME_BYTES_MAX 52
+#define PLS_WATCH_TICKS_SHIFT 32
 /* Handlers of one actor that are timed at once; with more, the oldest are not. */
 #define PLS_WATCH_RUNS_MAX 64
 
@@ -73,6 +74,7 @@ typedef struct pls_watch {
     uint64_t slow_ticks;
     uint64_t quick_ticks;
     double ticks_per_ns;
+    uint64_t ticks_mult;     /* the same, times 1 << PLS_WATCH_TICKS_SHIFT */
     pls_watch_name *asked;   /* of `names`: the method that was called last */
     pls_watch_name *handled; /* and the one that was started last */
     pls_watch_name names[PLS_WATCH_NAMES];
@@ -117,10 +119,9 @@ void pls_watch_raised(pulsing *p, pulsing_actor *actor, const pulsing_origin *or
 /* The text of an error, kept once however often it comes. */
 void pls_watch_error(pulsing *p, const char *text, size_t len);
 
-/* The pending table. An ask is noted while it is written, and entered once it is on its way, when
- * nobody waits for this process any more. */
-void pls_watch_wait_note(pulsing *p, struct pls_call *call, const pulsing_call *of);
-void pls_watch_wait_open(pulsing *p, struct pls_call *call);
+/* The pending table. An ask is entered once it is on its way, when nobody waits for this process
+ * any more; `request` are its bytes, NULL for a stream that is read. */
+void pls_watch_wait_open(pulsing *p, struct pls_call *call, const uint8_t *request);
 void pls_watch_wait_kind(pulsing *p, const struct pls_call *call, enum pls_obs_wait_kind kind);
 void pls_watch_wait_close(pulsing *p, struct pls_call *call);
 

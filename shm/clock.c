@@ -155,13 +155,6 @@ void pls_clock_anchor(pls_clock *clock)
     clock->version++;
 }
 
-uint64_t pls_clock_ns(const pls_clock *clock, uint64_t tick)
-{
-    int64_t ticks = (int64_t)(tick - clock->anchor_tick);
-    int64_t ns = (int64_t)(((__int128_t)ticks * clock->mult) >> clock->shift);
-    return clock->anchor_monotonic_ns + (uint64_t)ns;
-}
-
 uint64_t pls_clock_ticks(const pls_clock *clock, uint64_t ns)
 {
     return (uint64_t)(((__uint128_t)ns << clock->shift) / clock->mult);

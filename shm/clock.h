@@ -34,7 +34,12 @@ void pls_clock_anchor(pls_clock *clock);
 
 /* Nanoseconds of CLOCK_MONOTONIC for a tick, also for one some way before the anchor.
  * Threads: any thread that may read `clock`; never blocks. */
-uint64_t pls_clock_ns(const pls_clock *clock, uint64_t tick);
+static inline uint64_t pls_clock_ns(const pls_clock *clock, uint64_t tick)
+{
+    int64_t ticks = (int64_t)(tick - clock->anchor_tick);
+    int64_t ns = (int64_t)(((__int128_t)ticks * clock->mult) >> clock->shift);
+    return clock->anchor_monotonic_ns + (uint64_t)ns;
+}
 
 /* Ticks that make up a span of nanoseconds. Threads: as above; never blocks. */
 uint64_t pls_clock_ticks(const pls_clock *clock, uint64_t ns);
