@@ -78,10 +78,14 @@ pls_err pls_memory_file_read(int fd, size_t len_max, uint8_t **bytes_out, size_t
     return PLS_OK;
 }
 
-void pls_memory_trouble(pls_err err, char *trouble)
+void pls_memory_trouble(pls_err err, bool bell, char *trouble)
 {
-    bool refused = err == PLS_EPERM || err == PLS_EUNSUPPORTED;
-    snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "cannot make shared memory (a memfd): %s%s",
-             pls_err_text(err),
-             refused ? "; the container or its seccomp profile must allow memfd_create" : "");
+    const char *call = bell ? "eventfd2" : "memfd_create";
+    int len = snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "cannot make %s: %s",
+                       bell ? "what wakes this process (an eventfd)" : "shared memory (a memfd)",
+                       pls_err_text(err));
+    if (err == PLS_EPERM || err == PLS_EUNSUPPORTED) {
+        snprintf(trouble + len, PLS_TROUBLE_BYTES_MAX - (size_t)len,
+                 "; the container or its seccomp profile must allow %s", call);
+    }
 }

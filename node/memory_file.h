@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,8 +28,8 @@ PLS_MUST_USE pls_err pls_memory_file_measure(int fd, size_t len_max, size_t *len
 PLS_MUST_USE pls_err pls_memory_file_read(int fd, size_t len_max, uint8_t **bytes_out,
                                           size_t *len_out);
 
-/* Says in `trouble` that shared memory cannot be had, and what to do where the kernel refuses it.
- * Threads: any thread; never blocks. */
-void pls_memory_trouble(pls_err err, char *trouble);
+/* Says in `trouble` that shared memory cannot be had, or (`bell`) an eventfd for its inbox, and
+ * what to do where the kernel refuses it. Threads: any thread; never blocks. */
+void pls_memory_trouble(pls_err err, bool bell, char *trouble);
 
 #endif

@@ -158,7 +158,7 @@ pls_err pls_options_store(const pls_node_options *options, bool embedded, int *f
                 : pls_memory_file_make("pulsing-options", memory, pls_writer_len(&w), fd_out);
     free(memory);
     if (err != PLS_OK && err != PLS_ETOOBIG) {
-        pls_memory_trouble(err, trouble);
+        pls_memory_trouble(err, false, trouble);
     }
     return err;
 }

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "node/memory_file.h"
+#include "shm/bell.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -133,6 +134,17 @@ static void callbacks_fill(pulsing_callbacks *on)
     on->drained = on->drained != NULL ? on->drained : drained_ignore;
 }
 
+/* Which of the two things that an inbox is made of cannot be had. */
+static bool bell_refused(void)
+{
+    int fd = -1;
+    if (pls_bell_eventfd(&fd) != PLS_OK) {
+        return true;
+    }
+    close(fd);
+    return false;
+}
+
 pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char *trouble)
 {
     snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_err_text(PLS_ENOMEM));
@@ -165,7 +177,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     pls_attach_on_kept(p->attach, p->on.notice, p->on.context);
     err = memory_create(p, options->memory_bytes);
     if (err != PLS_OK) {
-        pls_memory_trouble(err, trouble);
+        pls_memory_trouble(err, bell_refused(), trouble);
     } else {
         pls_watch_open(p, options->worker);
         err = pls_attach_join(p->attach, pls_inbox_memfd(p->inbox), pls_inbox_eventfd(p->inbox),

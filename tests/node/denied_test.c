@@ -35,6 +35,14 @@ static const denial denials[] = {
 
 #define DENIALS ((int)(sizeof denials / sizeof *denials))
 
+/* The node itself needs no eventfd, whoever attaches does. */
+static const denial bell_denials[] = {
+    {SYS_eventfd2, EPERM, PLS_EPERM, "eventfd2"},
+    {SYS_eventfd2, ENOSYS, PLS_EUNSUPPORTED, "eventfd2"},
+};
+
+#define BELL_DENIALS ((int)(sizeof bell_denials / sizeof *bell_denials))
+
 /* From now on that system call fails, here and in what this process starts. */
 static void deny(const denial *d)
 {
@@ -69,7 +77,7 @@ START_TEST(test_a_node_is_not_started_and_the_text_says_why)
 END_TEST
 
 /* The node is outside of the container, or was there before the profile. */
-START_TEST(test_a_process_is_not_attached_and_the_text_says_why)
+static void attach_denied(const denial *d)
 {
     char trouble[PLS_TROUBLE_BYTES_MAX] = "";
     pls_node_launched node = {.control_fd = -1};
@@ -78,10 +86,36 @@ START_TEST(test_a_process_is_not_attached_and_the_text_says_why)
     pls_err err = pls_node_launch(&options, &node, trouble);
     ck_assert_msg(err == PLS_OK, "%s", trouble);
     pulsing_options attach = {.control_fd = node.control_fd};
-    deny(&denials[_i]);
+    deny(d);
     err = pulsing_open(&attach, &p, trouble);
-    refusal_check(&denials[_i], err, trouble);
+    refusal_check(d, err, trouble);
     /* Whoever launched a node and is gone takes it along. */
+    close(node.control_fd);
+    ck_assert_int_eq(pls_node_wait(&node, WAIT_MS), PLS_OK);
+    ck_assert(world_is_clean());
+}
+
+START_TEST(test_a_process_is_not_attached_and_the_text_says_why)
+{
+    attach_denied(&denials[_i]);
+}
+END_TEST
+
+START_TEST(test_a_process_is_not_attached_without_an_eventfd)
+{
+    attach_denied(&bell_denials[_i]);
+}
+END_TEST
+
+/* It could be used by those whose container allows more than the node's. */
+START_TEST(test_a_node_starts_without_an_eventfd)
+{
+    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
+    pls_node_launched node = {.control_fd = -1};
+    pls_node_options options = world_options(0);
+    deny(&bell_denials[_i]);
+    pls_err err = pls_node_launch(&options, &node, trouble);
+    ck_assert_msg(err == PLS_OK, "%s", trouble);
     close(node.control_fd);
     ck_assert_int_eq(pls_node_wait(&node, WAIT_MS), PLS_OK);
     ck_assert(world_is_clean());
@@ -95,6 +129,8 @@ int main(void)
     tcase_set_timeout(tests, 30);
     tcase_add_loop_test(tests, test_a_node_is_not_started_and_the_text_says_why, 0, DENIALS);
     tcase_add_loop_test(tests, test_a_process_is_not_attached_and_the_text_says_why, 0, DENIALS);
+    tcase_add_loop_test(tests, test_a_process_is_not_attached_without_an_eventfd, 0, BELL_DENIALS);
+    tcase_add_loop_test(tests, test_a_node_starts_without_an_eventfd, 0, BELL_DENIALS);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
