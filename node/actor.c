@@ -13,6 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Actors are stopped and watched through the actor number 0 of their process. */
+#define UNABLE_TEXT                                                                                \
+    "the actor lives in a C program, and those build, stop and watch no actors for others: give "  \
+    "the "                                                                                         \
+    "actor a method that stops it"
+
 static uint32_t bucket(uint64_t id)
 {
     return (uint32_t)id % PLS_BUCKETS;
@@ -56,6 +62,8 @@ pls_err pulsing_actor_add(pulsing *p, const pulsing_actor_options *options,
     if ((uint32_t)id != 0) {
         p->actor_count++;
         counts_publish(p);
+    } else {
+        p->serves = true;
     }
     pls_watch_actor_open(p, actor);
     *actor_out = actor;
@@ -448,6 +456,11 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer)
         return;
     }
     pulsing_actor *actor = pls_actor_find(p, head.actor_id);
+    if (actor == NULL && (uint32_t)head.actor_id == 0 && !p->serves &&
+        message.origin.call_id != 0) {
+        refuse(p, actor, arrival, &message.origin, PULSING_UNABLE, UNABLE_TEXT);
+        return;
+    }
     if (actor == NULL || actor->stopping) {
         pls_started_record(p, arrival);
         refuse(p, actor, arrival, &message.origin, PULSING_NO_ACTOR, "it has been stopped");

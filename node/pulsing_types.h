@@ -30,6 +30,7 @@ typedef enum pulsing_status {
     PULSING_DEADLOCK = 9,     /* the ask would wait for itself; payload: the cycle in words */
     PULSING_CLOSED = 10,      /* the system is closed; payload: text */
     PULSING_BAD_MESSAGE = 11, /* the receiver could not read it; payload: text */
+    PULSING_UNABLE = 12,      /* asked of a process that does no such thing; payload: text */
 } pulsing_status;
 
 typedef enum pulsing_overflow {

@@ -206,6 +206,7 @@ struct pulsing {
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;
     uint32_t actor_count;
+    bool serves; /* it has had an actor number 0, which acts for the process */
     uint64_t handled_count;
     pulsing_actor *runnable_first;
     pulsing_actor *runnable_last;

@@ -179,6 +179,8 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
         exception = PyObject_CallOneArg(PyExc_AttributeError, text);
     } else if (message->status == PULSING_CLOSED) {
         exception = core_exception(state, CORE_SYSTEM_CLOSED, "%U", text);
+    } else if (message->status == PULSING_UNABLE) {
+        exception = core_exception(state, CORE_PULSING_ERROR, "%U", text);
     } else if (words != NULL && label != NULL) {
         exception = core_exception(state, status_class(message->status), "%U of actor %U: %U",
                                    label, words, text);

@@ -15,6 +15,8 @@ import subprocess
 
 import pytest
 
+import pulsing
+from pulsing import PulsingError
 from pulsing.actor import ActorDied, CodecError, SystemConfig, as_actor, create_actor_system
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -147,6 +149,28 @@ async def test_what_the_c_actor_cannot_do_is_said(greeted):
     with pytest.raises(CodecError, match="plain arguments only"):
         await tally.add(n=1)
     assert await tally.add(1) == 1
+
+
+async def test_what_nobody_can_do_to_the_c_actor_is_said(greeted):
+    system, _, tally = greeted
+    other = await Greeter.local(system)
+    for way in (system.stop(tally), system.stop("tally"), system.watch(tally)):
+        with pytest.raises(PulsingError, match="C program.*a method that stops it"):
+            await asyncio.wait_for(way, 10)
+    with pytest.raises(PulsingError, match="C program"):
+        await asyncio.wait_for(system.link(other, tally), 10)
+    assert await tally.add(1) == 1
+
+
+async def test_the_blocking_form_says_it_too(greeted):
+    system, _, _ = greeted
+
+    def stop():
+        with pulsing.connect(SystemConfig.attach(NAME)) as there:
+            there.stop("tally")
+
+    with pytest.raises(PulsingError, match="C program.*a method that stops it"):
+        await asyncio.wait_for(asyncio.to_thread(stop), 10)
 
 
 async def test_stopping_the_c_program_ends_its_name(greeted, eventually):
