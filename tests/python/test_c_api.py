@@ -155,21 +155,20 @@ async def test_what_nobody_can_do_to_the_c_actor_is_said(greeted):
     system, _, tally = greeted
     other = await Greeter.local(system)
     for way in (system.stop(tally), system.stop("tally"), system.watch(tally)):
-        with pytest.raises(PulsingError, match="C program.*a method that stops it"):
+        with pytest.raises(PulsingError, match=r"C program.*a method that stops it"):
             await asyncio.wait_for(way, 10)
     with pytest.raises(PulsingError, match="C program"):
         await asyncio.wait_for(system.link(other, tally), 10)
     assert await tally.add(1) == 1
 
 
-async def test_the_blocking_form_says_it_too(greeted):
-    system, _, _ = greeted
-
+@pytest.mark.usefixtures("greeted")
+async def test_the_blocking_form_says_it_too():
     def stop():
         with pulsing.connect(SystemConfig.attach(NAME)) as there:
             there.stop("tally")
 
-    with pytest.raises(PulsingError, match="C program.*a method that stops it"):
+    with pytest.raises(PulsingError, match=r"C program.*a method that stops it"):
         await asyncio.wait_for(asyncio.to_thread(stop), 10)
 
 
