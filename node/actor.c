@@ -15,9 +15,8 @@
 
 /* Actors are stopped and watched through the actor number 0 of their process. */
 #define UNABLE_TEXT                                                                                \
-    "the actor lives in a C program, and those build, stop and watch no actors for others: give "  \
-    "the "                                                                                         \
-    "actor a method that stops it"
+    "the actor lives in a C program, which stops and watches none for others: "                    \
+    "give it a method that stops it"
 
 static uint32_t bucket(uint64_t id)
 {
