@@ -151,6 +151,8 @@ void pls_greeting_attach(pls_client *client, pls_control_packet *packet)
         pls_client_reply_text(client, packet->request, err, refused, sizeof refused - 1);
         return;
     }
+    /* What runs before an attachment may have moved the process into a cgroup of its own. */
+    client->oom_group = pls_oom_group_of(&client->node->oom, client->pid);
     client->stage = PLS_CLIENT_JOINED;
     client->was_joined = true;
     client->node->attached_count++;

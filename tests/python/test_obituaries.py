@@ -225,24 +225,28 @@ def _memory_cgroup(limit_bytes):
     return home
 
 
-async def test_the_kernel_killed_it_for_memory(system, eventually):
+async def test_the_kernel_killed_it_for_memory(eventually):
     home = _memory_cgroup(64 << 20)
+
+    def enter():
+        (home / "cgroup.procs").write_text(str(os.getpid()))
+
+    config = SystemConfig.standalone().with_workers(1, setup=enter)
     try:
-        mortal = await Mortal.local(system, placement="dedicated")
-        pid = await mortal.pid()
-        (home / "cgroup.procs").write_text(str(pid))
-        error = await final(await death_of(mortal.eat(1000)), eventually)
-        assert error.signal is signal.SIGKILL
-        assert error.out_of_memory is True
-        assert error.method == "eat"
-        assert "out of memory" in str(error)
-        other = await Mortal.local(system, placement="dedicated")
-        victim = await other.pid()
-        napping = asyncio.ensure_future(other.nap(60))
-        await asyncio.sleep(0.1)
-        os.kill(victim, signal.SIGKILL)
-        error = await final(await death_of(napping), eventually)
-        assert error.out_of_memory is False
+        async with await create_actor_system(config) as system:
+            mortal = await Mortal.local(system, placement="dedicated")
+            error = await final(await death_of(mortal.eat(1000)), eventually)
+            assert error.signal is signal.SIGKILL
+            assert error.out_of_memory is True
+            assert error.method == "eat"
+            assert "out of memory" in str(error)
+            other = await Mortal.local(system, placement="dedicated")
+            victim = await other.pid()
+            napping = asyncio.ensure_future(other.nap(60))
+            await asyncio.sleep(0.1)
+            os.kill(victim, signal.SIGKILL)
+            error = await final(await death_of(napping), eventually)
+            assert error.out_of_memory is False
     finally:
         await eventually(lambda: not (home / "cgroup.procs").read_text(), "an empty cgroup")
         home.rmdir()

@@ -34,7 +34,7 @@ async def end(call):
     except ActorDied as error:
         while "dying" in str(error):
             await asyncio.sleep(0.01)
-        print(error.signal, error.out_of_memory, flush=True)
+        print(int(error.signal), error.out_of_memory, flush=True)
     else:
         print("lived", flush=True)
 
