@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tidy
-from steps import Count, Log, Run, Step, StepFailed, chosen
+from steps import Count, Log, Run, Step, StepFailed, chosen, end_sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -337,7 +338,14 @@ def main() -> int:
         return 0 if steps else 2
     begin = time.monotonic()
     run = Run(steps, LANES, LOGS)
-    total = run.all()
+    # One way to end it, from a terminal or by who waits for it no longer.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        total = run.all()
+    except KeyboardInterrupt:
+        end_sessions()
+        print("interrupted: the steps that ran have been ended")
+        return 130
     run.findings()
     minutes, seconds = divmod(int(time.monotonic() - begin), 60)
     print(f"{len(steps)} steps in {minutes} min {seconds} s, logs in build/ci")

@@ -7,6 +7,7 @@ is printed when it ends; all of its output if it failed. A step whose need faile
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -33,6 +34,17 @@ class Count:
     passed: int
     failed: int
     note: str = ""
+
+
+# The commands that run, each in a session of its own, which a key at the terminal does not reach.
+_sessions: set[int] = set()
+
+
+def end_sessions() -> None:
+    """Ends all commands that run, with what they have started."""
+    for session in list(_sessions):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(session, signal.SIGKILL)
 
 
 class Log:
@@ -65,6 +77,7 @@ class Log:
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
+            _sessions.add(process.pid)
             try:
                 return process.wait(limit_s)
             except BaseException as error:
@@ -73,6 +86,8 @@ class Log:
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise StepFailed(f"not over after {limit_s:.0f} s") from None
                 raise
+            finally:
+                _sessions.discard(process.pid)
 
     def check(
         self, command: Sequence[str], env: Mapping[str, str] | None = None, limit_s: float = 600

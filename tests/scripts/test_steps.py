@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/steps.py and scripts/ci.py: what a failing step costs, and how tests are counted."""
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -126,3 +129,33 @@ def test_check_programs_count_their_inner_tests(tmp_path: Path) -> None:
     )
     count = ci.count_ctest(report)
     assert (count.passed, count.failed) == (10 + 8 + 1, 2 + 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_command(tmp_path: Path, number: int) -> None:
+    scripts = Path(ci.__file__).parent
+    pids = tmp_path / "pids"
+    program = f"""
+import sys; sys.path.insert(0, {str(scripts)!r})
+import ci
+from steps import Step
+def work(log):
+    log.run(["sh", "-c", "sleep 60 & echo $$ $! > {pids}; wait"])
+ci.all_steps = lambda: [Step("sleeps", work)]
+sys.argv = ["ci.py"]
+sys.exit(ci.main())
+"""
+    run = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    end = time.monotonic() + 20
+    while not pids.exists() or len(pids.read_text().split()) < 2:
+        assert time.monotonic() < end, "the command has not begun"
+        time.sleep(0.01)
+    os.kill(run.pid, number)
+    assert run.wait(20) == 130
+    for pid in pids.read_text().split():
+        while (
+            Path(f"/proc/{pid}/stat").exists()
+            and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+        ):
+            assert time.monotonic() < end, f"{pid} runs on"
+            time.sleep(0.01)
