@@ -272,8 +272,9 @@ def pytest(
 def pytest_asan(log: Log) -> Count:
     reports = LOGS / "reports-pytest"
     env = sanitizer_env("asan", reports)
-    # Python itself leaves memory at exit; leaks of ours are the C tests' business.
-    env["ASAN_OPTIONS"] += ":detect_leaks=0"
+    # Python itself leaves memory at exit; leaks of ours are the C tests' business. Some tests look
+    # at how much memory a process takes, which 256 MB of freed blocks would hide.
+    env["ASAN_OPTIONS"] += ":detect_leaks=0:quarantine_size_mb=16"
     names = ("libasan.so", "libubsan.so", "libstdc++.so")
     libraries = [
         subprocess.check_output(["gcc", f"-print-file-name={n}"], text=True) for n in names
