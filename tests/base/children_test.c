@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The helper that keeps assertions of a test's children out of the file that Check reads. */
+#include "tests/check_run.h"
 #include "tests/fork_check.h"
 
 #include <stdlib.h>
@@ -39,9 +40,5 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, test_an_assertion_that_fails_in_a_child_ends_it_and_says_so);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

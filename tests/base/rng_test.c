@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/rng.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <signal.h>
@@ -50,9 +51,5 @@ int main(void)
     tcase_add_test(tcase, test_below_stays_below_and_reaches_every_value);
     tcase_add_test_raise_signal(tcase, test_below_zero_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

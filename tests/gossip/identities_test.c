@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "gossip/index.h"
 #include "gossip/wire.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <signal.h>
@@ -218,9 +219,5 @@ int main(void)
     tcase_add_test(tc, test_metas_are_kept_by_incarnation);
     tcase_add_test_raise_signal(tc, test_pool_that_is_held_cannot_be_destroyed, SIGABRT);
     tcase_add_test(tc, test_index_agrees_with_a_model);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -4,6 +4,7 @@
 #include "gossip/gossip.h"
 #include "gossip/names.h"
 #include "gossip/packet.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -254,9 +255,5 @@ int main(void)
     tcase_add_test(tc, test_every_allocation_may_fail_once);
     tcase_add_test(tc, test_memory_may_be_gone_for_long);
     tcase_add_test(tc, test_steady_state_takes_no_memory);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "gossip/delta.h"
 #include "gossip/state.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -543,9 +544,5 @@ int main(void)
     tcase_add_test(tc, test_names_of_the_dead_are_hidden_and_come_back_with_their_owner);
     tcase_add_test(tc, test_names_of_the_dead_are_freed_later_and_of_the_replaced_at_once);
     tcase_add_test(tc, test_log_survives_a_long_life);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/rng.h"
 #include "gossip/pack.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <msgpack.h>
@@ -490,9 +491,5 @@ int main(void)
     tcase_add_test(tc, test_08_random_bytes_change_nothing);
     tcase_add_test(tc, test_packet_before_join_is_dropped);
     tcase_add_test(tc, test_packet_tells_its_sender);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

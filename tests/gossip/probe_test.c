@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scenarios 6, 10, 11 and the hints: the failure detector step by step. */
 #include "gossip/state.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -574,9 +575,5 @@ int main(void)
     tcase_add_test(tc, test_clock_that_falls_back_counts_as_the_later_time);
     tcase_add_test(tc, test_isolated_node_learns_it_and_regains_the_many);
     tcase_add_test(tc, test_evicted_member_comes_back_with_a_higher_incarnation);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

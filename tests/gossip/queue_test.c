@@ -6,6 +6,7 @@
 #include "gossip/rules.h"
 #include "gossip/scale.h"
 #include "gossip/state.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -315,9 +316,5 @@ int main(void)
     tcase_add_test(tc, test_queue_of_ranges_is_bounded_and_joins_what_touches);
     tcase_add_test(tc, test_what_others_tell_too_leaves_the_queue_in_a_storm);
     tcase_add_test(tc, test_record_that_comes_again_in_a_storm_is_told_no_more);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

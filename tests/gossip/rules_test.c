@@ -2,6 +2,7 @@
 /* Scenarios 2 to 5 and 7: what an arriving statement does to what is stored. Node 0 is under test;
  * node 1 is whom the statements are about, node 2 brings them. */
 #include "gossip/wire.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -471,9 +472,5 @@ int main(void)
     tcase_add_test(tc, test_set_meta_raises_my_incarnation);
     tcase_add_test(tc, test_dead_and_left_are_forgotten_in_their_time);
     tcase_add_test(tc, test_members_max_bounds_the_table);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scenario 1: the formulae's check values, exact to the microsecond that the arithmetic keeps. */
 #include "gossip/scale.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -95,9 +96,5 @@ int main(void)
     tcase_add_test(tc, test_01_formulae_suspicion_never_leaves_its_bounds);
     tcase_add_test(tc, test_01_formulae_retransmits);
     tcase_add_test(tc, test_01_formulae_logarithm_is_exact_at_powers_of_two);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

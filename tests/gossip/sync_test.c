@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Joining, leaving, anti-entropy and healing among a few nodes. */
 #include "gossip/state.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -396,9 +397,5 @@ int main(void)
     tcase_add_test(tc, test_same_seed_gives_the_same_trace);
     tcase_add_test(tc, test_undrained_actions_are_bounded);
     tcase_add_test(tc, test_configuration_is_checked);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "gossip/state.h"
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
@@ -294,9 +295,5 @@ int main(void)
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
     tcase_add_test(tc, test_names_of_one_hash_are_told_apart);
     tcase_add_test(tc, test_what_was_removed_is_used_again);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 /* Waiting on names, and names that are to have one owner. */
 #include "gossip/names.h"
 
+#include "tests/check_run.h"
 #include "tests/gossip/rig.h"
 
 #include <stdlib.h>
@@ -147,9 +148,5 @@ int main(void)
     tcase_add_test(tc, test_unique_name_is_taken_once_known);
     tcase_add_test(tc, test_unique_name_has_one_winner_and_one_conflict_event);
     tcase_add_test(tc, test_unique_name_is_settled_when_a_dead_owner_comes_back);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

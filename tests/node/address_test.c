@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where a node listens: names, paths left over, strangers and garbage at the door. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include "base/rng.h"
@@ -349,9 +350,5 @@ int main(void)
     tcase_add_test(tcase, test_nonsense_requests_are_answered_and_harm_nobody);
     tcase_add_loop_test(tcase, test_other_version_or_layout_is_refused_with_the_reason, 0, 3);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

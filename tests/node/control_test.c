@@ -3,6 +3,7 @@
 #include "node/control_data.h"
 
 #include "base/rng.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <errno.h>
@@ -266,9 +267,5 @@ int main(void)
     tcase_add_test(tcase, test_place_options_survive_and_lies_are_refused);
     tcase_add_test(tcase, test_restart_options_survive_and_lies_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

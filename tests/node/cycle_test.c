@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks that wait for each other, between two runtimes and inside of one. A patrol is what a timer
  * starts in a program; here the test does, so that nothing has to wait. */
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include "node/runtime_parts.h"
@@ -190,9 +191,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_an_actor_that_asks_itself_is_found);
     tcase_add_test(tcase, test_a_patrol_without_calls_wants_no_other);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Deaths of workers as their peers learn of them, segments of the dead, and the reuse of slots. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include "shm/segment.h"
@@ -370,9 +371,5 @@ int main(void)
     tcase_add_test(tcase,
                    test_hang_up_without_a_word_is_dying_and_never_dead_while_the_process_lives);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -3,6 +3,7 @@
  * text says what was refused and what to do. The filters are the kernel's own, put on this process,
  * and its children inherit them. */
 #include "node/pulsing.h"
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -132,9 +133,5 @@ int main(void)
     tcase_add_loop_test(tests, test_a_process_is_not_attached_without_an_eventfd, 0, BELL_DENIALS);
     tcase_add_loop_test(tests, test_a_node_starts_without_an_eventfd, 0, BELL_DENIALS);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records that no runtime writes: one attachment writes them into the ring of another, which must
  * refuse them and go on. */
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include "base/rng.h"
@@ -220,9 +221,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_answers_to_calls_that_are_not_theirs_are_ignored);
     tcase_add_loop_test(tcase, test_arbitrary_records_harm_nobody, 0, 4);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a node bears: threads that end, forks, other pid namespaces, clients that do not read, a
  * node that does not answer, signals, what workers leave behind, and doing nothing at all. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -450,9 +451,5 @@ int main(void)
     tcase_add_test(tcase, test_idle_node_never_wakes);
     tcase_add_test(tcase, test_descriptor_limit_is_told_and_survived);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 /* What the node says to a process that is waiting for another answer of it, and what a process says
  * to a node whose socket is full: both are kept, the socket does not show them, and the program's
  * loop has to be told. */
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include <check.h>
@@ -148,9 +149,5 @@ int main(int argc, char **argv)
     tcase_add_test(tests, test_a_wait_does_not_sleep_over_a_kept_answer);
     tcase_add_test(tests, test_a_packet_that_waits_for_room_is_told_of_and_goes_out_later);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

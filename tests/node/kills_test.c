@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kill -9 of the user's process, the node, the template or a worker at a random moment, start-up
  * included; afterwards nothing may be left within two seconds. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include "base/rng.h"
@@ -235,9 +236,5 @@ int main(void)
     tcase_add_test(tcase, test_kill_of_the_template_kills_no_worker_and_it_comes_back);
     tcase_add_test(tcase, test_kill_of_the_template_at_any_moment_never_loses_a_place);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

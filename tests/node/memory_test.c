@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The n-th allocation fails, for n = 0, 1, 2 ... until all succeed: every ask then either was
  * refused when it was made or is answered, and nothing is leaked. Linked with --wrap. */
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include <check.h>
@@ -146,9 +147,5 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tcase, test_every_ask_ends_whatever_allocation_fails, 0,
                         (int)(sizeof workloads / sizeof *workloads));
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int bad = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return bad == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

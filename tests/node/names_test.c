@@ -6,6 +6,7 @@
 #include "node/process/tail.h"
 
 #include "base/rng.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -200,9 +201,5 @@ int main(void)
     tcase_add_test(tcase, test_tail_keeps_the_last_lines_that_fit);
     tcase_add_test(tcase, test_alarms_ring_in_order_and_not_when_cleared);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

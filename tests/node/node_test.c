@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -86,9 +87,5 @@ int main(void)
     tcase_add_test(tcase, test_place_starts_a_worker_that_joins);
     tcase_add_test(tcase, test_start_up_and_end_are_quick);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names and restarts as clients see them, at a real node. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -342,9 +343,5 @@ int main(void)
     tcase_add_test(tcase, test_actor_that_failed_inside_a_living_process_is_rebuilt_there);
     tcase_add_test(tcase, test_policy_on_failure_does_not_follow_an_orderly_end);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

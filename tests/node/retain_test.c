@@ -2,6 +2,7 @@
 /* Messages to restartable actors: `a` keeps them, `b` hosts, and the started words of their one
  * ring are fewer than the actors. */
 #include "shm/layout.h"
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include <check.h>
@@ -156,9 +157,5 @@ int main(int argc, char **argv)
     tcase_add_test(tests, test_a_sleeper_looks_again_for_a_word);
     tcase_add_test(tests, test_what_was_refused_is_not_kept_and_passes_nothing_that_waits);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runtime between two attachments and killed processes: order, windows, overflow, deadlines,
  * cancellation, deaths, messages to oneself, large payloads, streams. */
+#include "tests/check_run.h"
 #include "tests/node/crew.h"
 
 #include "base/limits.h"
@@ -446,9 +447,5 @@ int main(int argc, char **argv)
                    test_a_reader_that_stops_is_told_to_the_writer_and_a_late_one_that_it_is_gone);
     tcase_add_loop_test(tcase, test_stopping_drains_and_stopping_now_refuses, 0, 2);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "node/pulsing.h"
 #include "shm/layout.h"
+#include "tests/check_run.h"
 #include "tests/fork_check.h"
 #include "tests/node/world.h"
 
@@ -571,9 +572,5 @@ int main(void)
     tcase_add_test(tcase, test_who_has_the_answer_does_not_see_its_handler_hold_the_process);
     tcase_add_test(tcase, test_off_gives_nothing_and_works);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

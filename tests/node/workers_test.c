@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Choosing and starting workers, what they find around them, how their failures and their output
  * reach the user, and the limits. */
+#include "tests/check_run.h"
 #include "tests/node/world.h"
 
 #include <check.h>
@@ -372,9 +373,5 @@ int main(void)
     tcase_add_test(tcase, test_output_that_nobody_reads_does_not_hold_up_the_node);
     tcase_add_test(tcase, test_256_processes_fit_and_one_more_is_told);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 #include "shm/pool.h"
+#include "tests/check_run.h"
 #include "tests/shm/shelf.h"
 
 #include <fcntl.h>
@@ -396,9 +397,5 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_lending_past_the_end_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_revoking_twice_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

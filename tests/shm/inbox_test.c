@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/inbox.h"
 
+#include "tests/check_run.h"
 #include "tests/shm/pair.h"
 
 #include <poll.h>
@@ -439,9 +440,5 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_started_word_beyond_the_table_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_arming_twice_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/lease.h"
 
+#include "tests/check_run.h"
 #include "tests/shm/shelf.h"
 
 #include <fcntl.h>
@@ -307,9 +308,5 @@ int main(void)
     tcase_add_test(tcase, test_retired_segment_gives_its_memory_back_although_it_is_mapped);
     tcase_add_test(tcase, test_leases_come_back_from_any_thread);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

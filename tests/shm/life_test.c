@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "shm/clock.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -197,9 +198,5 @@ int main(void)
     tcase_add_test(tcase, test_notice_comes_before_the_memory_of_the_dead_is_gone);
     tcase_add_test_raise_signal(tcase, test_too_many_words_abort, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -4,6 +4,7 @@
  * two calls that make shared memory are routed through here by the linker. */
 #include "shm/obs.h"
 #include "shm/segment.h"
+#include "tests/check_run.h"
 #include "tests/shm/shelf.h"
 
 #include <dirent.h>
@@ -212,9 +213,5 @@ int main(void)
     tcase_add_test(tcase, test_failed_allocations_of_the_payload_path_leave_nothing);
     tcase_add_test(tcase, test_failed_allocations_of_obs_leave_nothing_and_its_tables_forget);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

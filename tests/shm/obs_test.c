@@ -3,6 +3,7 @@
 
 #include "shm/obs_books.h"
 #include "shm/obs_hot.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <signal.h>
@@ -457,9 +458,5 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_actor_without_an_id_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_closing_an_actor_twice_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 #include "shm/ring.h"
 
 #include "base/rng.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -359,9 +360,5 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_commit_of_more_than_reserved_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_next_before_release_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 #include "shm/segment.h"
 
 #include "shm/layout.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -180,9 +181,5 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_mapping_twice_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_part_of_a_page_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

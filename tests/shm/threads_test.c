@@ -3,6 +3,7 @@
  * ThreadSanitizer sees both sides of every word. The linker sends the room's mapping calls here:
  * once the inbox has mapped the whole file, everybody else gets a place inside that mapping. */
 #include "shm/segment.h"
+#include "tests/check_run.h"
 #include "tests/shm/shelf.h"
 
 #include <poll.h>
@@ -250,9 +251,5 @@ int main(void)
     tcase_add_test(tcase, test_threads_over_one_mapping_race_nowhere);
     tcase_add_test(tcase, test_payloads_are_written_read_and_reused_without_a_race);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

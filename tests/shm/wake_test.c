@@ -2,6 +2,7 @@
 /* Two processes. Busy senders hide a lost wake-up, because the next message rings again; so here is
  * one quiet producer whose consumer really goes to sleep before every burst. */
 #include "base/rng.h"
+#include "tests/check_run.h"
 #include "tests/shm/pair.h"
 
 #include <poll.h>
@@ -348,9 +349,5 @@ int main(void)
     tcase_add_test(tcase, test_message_of_a_killed_producer_is_delivered_at_the_dead_bell);
     tcase_add_test(tcase, test_producer_that_waits_for_room_is_always_woken);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

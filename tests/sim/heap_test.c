@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/check_run.h"
 #include "tests/sim/heap.h"
 
 #include "base/rng.h"
@@ -56,9 +57,5 @@ int main(void)
     tcase_add_test(tcase, test_events_of_one_moment_come_in_the_order_of_pushing);
     tcase_add_test(tcase, test_pushes_and_pops_in_any_mix_come_out_in_time_order);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/check_run.h"
 #include "tests/sim/plan.h"
 
 #include "tests/sim/net.h"
@@ -145,9 +146,5 @@ int main(void)
     tcase_add_test(tcase, test_a_cut_holds_in_its_own_direction_only);
     tcase_add_test(tcase, test_packets_keep_their_bytes_until_released_and_are_reused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

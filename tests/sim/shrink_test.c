@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/check_run.h"
 #include "tests/sim/shrink.h"
 
 #include <check.h>
@@ -69,9 +70,5 @@ int main(void)
     tcase_add_test(tcase, test_a_failing_plan_shrinks_to_the_two_faults_that_matter);
     tcase_add_test(tcase, test_the_bound_on_runs_holds_and_the_plan_still_fails);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -5,6 +5,7 @@
  * an instruction comes that empties a store buffer (or at the end), and in between, after every
  * single instruction, the consumer reads all there is and goes to sleep. */
 #include "shm/layout.h"
+#include "tests/check_run.h"
 #include "tests/shm/pair.h"
 #include "tests/stress/step.h"
 
@@ -189,9 +190,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, test_a_message_in_the_store_buffer_wakes_its_consumer);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -6,6 +6,7 @@
  * after a payload that was not in the cache, and the two begin together, again and again. */
 #include "base/rng.h"
 #include "shm/fence.h"
+#include "tests/check_run.h"
 #include "tests/shm/pair.h"
 #include "tests/stress/step.h"
 
@@ -273,9 +274,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, test_a_sleeper_and_a_sender_at_the_same_moment_never_miss_each_other);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

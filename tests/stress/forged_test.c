@@ -3,6 +3,7 @@
  * nothing for a message that is not within what was published, goes on with everybody else, and the
  * slot can be used again. STRESS_SEED picks the nonsense. */
 #include "base/rng.h"
+#include "tests/check_run.h"
 #include "tests/stress/stage.h"
 
 #include <stdio.h>
@@ -123,9 +124,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, test_forged_records_are_refused_and_the_others_go_on);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 #ifndef PLS_TESTS_STRESS_KILL_MAIN_H
 #define PLS_TESTS_STRESS_KILL_MAIN_H
 
+#include "tests/check_run.h"
 #include "tests/stress/stage.h"
 
 #include <stdlib.h>
@@ -30,11 +31,7 @@ static inline int kill_main(const char *name, const TTest *test, int count)
     tcase_set_timeout(tests, KILL_TIMEOUT_S);
     tcase_add_loop_test(tests, test, 0, count);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }
 
 #endif

@@ -3,6 +3,7 @@
  * must see it. The program of that test, built with the mistake, has to fail for the reason given
  * here, and to succeed as it is. */
 #include "base/mutant.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <stdbool.h>
@@ -85,9 +86,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_loop_test(tests, test_every_mistake_is_seen_by_its_test, 0, count);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -2,6 +2,7 @@
 /* One quiet producer. A busy crowd hides every lost wake-up, because the next message rings again;
  * here the consumer really goes to sleep, and the next letter comes just then. STRESS_QUIET_S
  * says for how many seconds each test goes on. */
+#include "tests/check_run.h"
 #include "tests/stress/crowd.h"
 
 #include <check.h>
@@ -122,9 +123,5 @@ int main(void)
     tcase_add_test(tests, test_a_quiet_producer_killed_anywhere_leaves_no_letter_behind);
     tcase_add_test(tests, test_processes_that_stand_still_lose_and_break_nothing);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -7,6 +7,7 @@
 #include "node/attach.h"
 #include "node/launch.h"
 #include "node/pulsing.h"
+#include "tests/check_run.h"
 #include "tests/fork_check.h"
 
 #include <check.h>
@@ -360,9 +361,5 @@ int main(void)
                         DIES_IN_HANDLER, MANNERS);
     tcase_add_test(tests, test_a_sleeping_caller_learns_of_a_death_at_once);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Eight producers, one consumer, and a kill every few milliseconds. STRESS_KILLS and STRESS_SOAK_S
  * say how many kills, and after how many seconds to have done them. */
+#include "tests/check_run.h"
 #include "tests/stress/crowd.h"
 
 #include <check.h>
@@ -49,9 +50,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, test_kills_of_busy_producers_break_and_lose_nothing);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -3,6 +3,7 @@
  * seed; then one of them is killed, or both, or none, and whoever is left runs on freely and really
  * sleeps. STRESS_SEED picks the first seed, STRESS_PAIRS how many pairs of points. */
 #include "base/rng.h"
+#include "tests/check_run.h"
 #include "tests/stress/stage.h"
 #include "tests/stress/wire.h"
 
@@ -296,9 +297,5 @@ int main(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, test_pairs_of_points_in_two_processes_harm_nobody);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

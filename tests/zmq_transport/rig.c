@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A body's bytes follow from its serial, and a head is its serial, so that whoever receives can
  * tell what is missing, doubled, out of order or damaged. */
+#include "tests/check_run.h"
 #include "tests/zmq_transport/rig.h"
 
 #include <dirent.h>
@@ -344,9 +345,5 @@ int rig_main(const char *name, const TTest *const tests[], unsigned count)
         tcase_add_test(tcase, tests[i]);
     }
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }
