@@ -396,11 +396,10 @@ static bool accept_floor(pls_gossip *gossip, uint32_t at, const pls_message *mes
     if (message->from > 0) {
         return false;
     }
-    if (log->slots_count > 0) {
-        gossip->counters.names_resets++;
-        pls_watch_owner(gossip, at, false);
-        pls_registry_clear(gossip, at);
-    }
+    gossip->counters.names_resets += log->slots_count > 0;
+    pls_watch_owner(gossip, at, false);
+    /* Even an empty log counts its versions from where it was compacted. */
+    pls_registry_clear(gossip, at);
     log = &gossip->registry.logs[at];
     pls_members_renamed(gossip, log->owner, log->version, 0);
     log->version = 0;

@@ -398,6 +398,37 @@ START_TEST(test_copy_older_than_the_floor_is_cleared_and_filled_again)
 }
 END_TEST
 
+START_TEST(test_empty_copy_that_begins_anew_takes_any_version)
+{
+    enum { NAMES = 40 };
+    rig *r = rig_create();
+    pls_name_hit hit;
+    char texts[NAMES][4];
+    pls_name_item entries[NAMES];
+    rig_warm(r, 3);
+    /* Each name is written twice, so that the log is compacted, and removed. */
+    for (uint32_t i = 0; i < 3 * NAMES; i++) {
+        char *text = texts[i % NAMES];
+        (void)snprintf(text, sizeof texts[0], "a%u", i % NAMES);
+        entries[i % NAMES] =
+            entry_of(text, i % NAMES + 1, i, i < 2 * NAMES ? 0 : PLS_WIRE_NAME_REMOVED);
+        if (i % NAMES == NAMES - 1) {
+            tell(r, 0, i + 1 - NAMES, i + 1, entries, NAMES);
+        }
+    }
+    ck_assert_uint_eq(version(r, 0, 1), 3 * NAMES);
+    tell(r, 3 * NAMES, 3 * NAMES, 3 * NAMES + 1, NULL, 0);
+    ck_assert_uint_eq(pls_gossip_look(r->nodes[0]).names_count, 0);
+    /* No honest owner goes back to a version that it has left; a packet may say anything. */
+    pls_name_item early = entry_of("b", 5, 7, 0);
+    tell(r, 1000, 0, 1000, &early, 1);
+    ck_assert_uint_eq(version(r, 0, 1), 1000);
+    ck_assert_uint_eq(rig_find(r, 0, "b", &hit), 1);
+    ck_assert_uint_eq(hit.version, 5);
+    rig_destroy(r);
+}
+END_TEST
+
 START_TEST(test_copy_in_the_making_takes_nothing_from_an_older_floor)
 {
     rig *r = rig_create();
@@ -540,6 +571,7 @@ int main(void)
     tcase_add_test(tc, test_suffix_of_many_packets_goes_on_by_itself);
     tcase_add_test(tc, test_tombstones_go_with_their_floor_everywhere);
     tcase_add_test(tc, test_copy_older_than_the_floor_is_cleared_and_filled_again);
+    tcase_add_test(tc, test_empty_copy_that_begins_anew_takes_any_version);
     tcase_add_test(tc, test_copy_in_the_making_takes_nothing_from_an_older_floor);
     tcase_add_test(tc, test_names_of_the_dead_are_hidden_and_come_back_with_their_owner);
     tcase_add_test(tc, test_names_of_the_dead_are_freed_later_and_of_the_replaced_at_once);
