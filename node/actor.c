@@ -301,7 +301,7 @@ static void start_recorded(pulsing *p, pulsing_actor *actor, const pls_arrival *
     start(p, actor, arrival);
 }
 
-static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
+static pls_arrival arrival_of(const pls_parcel *parcel)
 {
     pls_arrival arrival = {.bytes = parcel->bytes,
                            .len = parcel->len,
@@ -314,15 +314,15 @@ static pls_arrival arrival_of(const pulsing *p, const pls_parcel *parcel)
                            .foreign = parcel->foreign,
                            .descriptor = parcel->descriptor,
                            .refused_seq = parcel->retain_seq,
-                           .own = parcel->block};
-    (void)p;
+                           .own = parcel->block,
+                           .opened = parcel->opened};
     return arrival;
 }
 
 static void mailbox_start(pulsing *p, pulsing_actor *actor)
 {
     pls_parcel *parcel = pls_parcels_pop(&actor->mailbox);
-    pls_arrival arrival = arrival_of(p, parcel);
+    pls_arrival arrival = arrival_of(parcel);
     /* The lease goes with the arrival: it is opened, or declined, by start(). */
     parcel->foreign = false;
     pls_watch_queued(p, actor);
@@ -396,7 +396,7 @@ bool pls_actor_has(const pulsing *p, const pulsing_actor *actor, uint32_t slot, 
         return true;
     }
     for (const pls_parcel *at = actor->mailbox.first; at != NULL; at = at->next) {
-        pls_arrival waiting = arrival_of(p, at);
+        pls_arrival waiting = arrival_of(at);
         pls_wire_request head;
         pulsing_message message = {0};
         if (at->slot == slot && at->epoch == epoch &&
@@ -410,7 +410,7 @@ bool pls_actor_has(const pulsing *p, const pulsing_actor *actor, uint32_t slot, 
 static void oldest_drop(pulsing *p, pulsing_actor *actor)
 {
     pls_parcel *parcel = pls_parcels_pop(&actor->mailbox);
-    pls_arrival arrival = arrival_of(p, parcel);
+    pls_arrival arrival = arrival_of(parcel);
     pls_wire_request head;
     pulsing_message message = {0};
     parcel->foreign = false;
@@ -487,7 +487,7 @@ void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_sig
     pls_parcels rest = {0};
     pls_parcel *parcel = NULL;
     while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
-        pls_arrival waiting = arrival_of(p, parcel);
+        pls_arrival waiting = arrival_of(parcel);
         pls_wire_request head;
         pulsing_message message = {0};
         bool his = parcel->slot == arrival->slot && parcel->epoch == arrival->epoch &&
@@ -539,7 +539,7 @@ static void mailbox_refuse(pulsing *p, pulsing_actor *actor, const char *text)
 {
     pls_parcel *parcel = NULL;
     while ((parcel = pls_parcels_pop(&actor->mailbox)) != NULL) {
-        pls_arrival arrival = arrival_of(p, parcel);
+        pls_arrival arrival = arrival_of(parcel);
         pls_wire_request head;
         pulsing_message message = {0};
         parcel->foreign = false;

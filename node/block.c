@@ -25,6 +25,10 @@ static pls_err open_foreign(pulsing *p, const pls_arrival *arrival, pulsing_bloc
 pls_err pls_block_open(pulsing *p, const pls_arrival *arrival, pulsing_block **block_out)
 {
     *block_out = NULL;
+    if (arrival->opened != NULL) {
+        *block_out = pulsing_block_keep(arrival->opened);
+        return PLS_OK;
+    }
     if (!arrival->foreign && arrival->own == NULL) {
         return PLS_OK;
     }
@@ -49,6 +53,29 @@ pls_err pls_block_open(pulsing *p, const pls_arrival *arrival, pulsing_block **b
     }
     *block_out = block;
     return PLS_OK;
+}
+
+static void mailbox_secure(pulsing *p, const pls_parcels *mailbox, uint32_t slot, uint32_t epoch)
+{
+    for (pls_parcel *parcel = mailbox->first; parcel != NULL; parcel = parcel->next) {
+        if (parcel->foreign && parcel->slot == slot && parcel->epoch == epoch) {
+            pls_arrival arrival = {.slot = parcel->slot,
+                                   .epoch = epoch,
+                                   .foreign = true,
+                                   .descriptor = parcel->descriptor};
+            /* One that cannot be opened now is refused with that when its turn comes. */
+            parcel->foreign = pls_block_open(p, &arrival, &parcel->opened) != PLS_OK;
+        }
+    }
+}
+
+void pls_blocks_secure(pulsing *p, uint32_t slot, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < PLS_BUCKETS; i++) {
+        for (pulsing_actor *actor = p->actors[i]; actor != NULL; actor = actor->next) {
+            mailbox_secure(p, &actor->mailbox, slot, epoch);
+        }
+    }
 }
 
 void pls_block_decline(pulsing *p, uint32_t slot, uint32_t epoch, const pls_descriptor *descriptor)

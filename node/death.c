@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a process does when the node says that another is dying or dead. First its last messages are
- * taken in, then everything that waits for it ends; memory is reused only after the kernel has
- * confirmed the death, which the directory line says. Doing it twice does no harm. */
+ * taken in, those that it committed before the directory said DEAD, then everything that waits for
+ * it ends; memory is reused only after the kernel has confirmed the death, which the directory line
+ * says. Doing it twice does no harm. */
 #include "node/runtime_parts.h"
 
 #include <stdio.h>
@@ -91,24 +92,55 @@ static void dying_forget(pulsing *p, uint32_t slot)
     }
 }
 
-void pls_death_seen(pulsing *p, uint32_t slot)
+/* Whether another process in that slot is in that state. */
+static bool is_other_in(const pulsing *p, uint32_t slot, pls_slot_state state, uint32_t *epoch_out)
+{
+    return slot != pulsing_slot(p) &&
+           pls_directory_peek(p->info->directory, slot, epoch_out) == state;
+}
+
+pls_bitmap pls_deaths_over(const pulsing *p, const pls_bitmap *told)
+{
+    pls_bitmap over = *told;
+    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
+        uint32_t epoch = 0;
+        if (!is_other_in(p, slot, PLS_SLOT_DEAD, &epoch)) {
+            over.word[slot / 64] &= ~(1ull << slot % 64);
+        }
+    }
+    return over;
+}
+
+void pls_death_take(pulsing *p, uint32_t slot)
 {
     uint32_t epoch = 0;
     char text[PLS_TEXT_BYTES_MAX];
-    pls_slot_state state = pls_directory_peek(p->info->directory, slot, &epoch);
-    if (slot == pulsing_slot(p) || (state != PLS_SLOT_DYING && state != PLS_SLOT_DEAD)) {
+    if (!is_other_in(p, slot, PLS_SLOT_DEAD, &epoch)) {
         return;
     }
     pulsing_death_words(p, slot, epoch, text, sizeof text);
-    if (state == PLS_SLOT_DEAD) {
-        dying_forget(p, slot);
-        pls_watch_peer(p, PLS_OBS_RARE_DEATH, slot, epoch);
-        end_remember(p, slot, epoch);
-        if (p->on.death != NULL && p->links[slot].state != PLS_LINK_NONE &&
-            p->links[slot].epoch == epoch) {
-            p->on.death(p->on.context, slot, epoch);
-        }
-        link_reap(p, slot, epoch, text);
+    dying_forget(p, slot);
+    pls_watch_peer(p, PLS_OBS_RARE_DEATH, slot, epoch);
+    pls_blocks_secure(p, slot, epoch);
+    end_remember(p, slot, epoch);
+    if (p->on.death != NULL && p->links[slot].state != PLS_LINK_NONE &&
+        p->links[slot].epoch == epoch) {
+        p->on.death(p->on.context, slot, epoch);
+    }
+    link_reap(p, slot, epoch, text);
+}
+
+static void dying_end(pulsing *p, uint32_t slot, uint32_t epoch)
+{
+    char text[PLS_TEXT_BYTES_MAX];
+    pulsing_death_words(p, slot, epoch, text, sizeof text);
+    pls_targets_slot_died(p, slot, epoch, text, true);
+}
+
+void pls_dying_seen(pulsing *p, uint32_t slot)
+{
+    uint32_t epoch = 0;
+    if (!is_other_in(p, slot, PLS_SLOT_DYING, &epoch)) {
         return;
     }
     pls_link *link = &p->links[slot];
@@ -128,7 +160,7 @@ void pls_death_seen(pulsing *p, uint32_t slot)
             p->on.wake_after(p->on.context, grace);
         }
     } else if (now >= p->dying_until_ns[slot]) {
-        pls_targets_slot_died(p, slot, epoch, text, true);
+        dying_end(p, slot, epoch);
     }
 }
 
@@ -136,9 +168,15 @@ void pls_dying_check(pulsing *p)
 {
     int64_t now = pulsing_now_ns();
     for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
-        if (p->dying_until_ns[slot] != 0 && now >= p->dying_until_ns[slot]) {
-            pls_death_seen(p, slot);
-            dying_forget(p, slot);
+        uint32_t epoch = 0;
+        bool due = p->dying_until_ns[slot] != 0 && now >= p->dying_until_ns[slot];
+        if (!due || !pls_inbox_drained(p->inbox, slot)) {
+            continue; /* what it has answered comes first */
         }
+        /* Of one that is dead by now the bell will tell, after its last messages. */
+        if (is_other_in(p, slot, PLS_SLOT_DYING, &epoch)) {
+            dying_end(p, slot, epoch);
+        }
+        dying_forget(p, slot);
     }
 }

@@ -33,6 +33,7 @@ void pls_parcel_free(pulsing *p, pls_parcel *parcel)
     if (parcel->block != NULL) {
         pls_arena_unhold(p->arena, parcel->block);
     }
+    pulsing_block_release(parcel->opened);
     if (parcel->foreign) {
         pls_block_decline(p, parcel->slot, parcel->epoch, &parcel->descriptor);
     }

@@ -392,9 +392,11 @@ static void bells_poll(pulsing *p, bool defer)
         bits_each(p, &bits, pls_link_flush);
     }
     if (pls_inbox_take_dead(p->inbox, &bits)) {
+        pls_bitmap over = pls_deaths_over(p, &bits);
         while (inbox_poll(p, UINT32_MAX, defer) > 0) {
         }
-        bits_each(p, &bits, pls_death_seen);
+        bits_each(p, &bits, pls_dying_seen);
+        bits_each(p, &over, pls_death_take);
         if (pls_inbox_take_owed(p->inbox, &bits)) {
             bits_each(p, &bits, pls_link_owed);
         }

@@ -40,6 +40,7 @@ typedef struct pls_parcel {
     struct pls_parcel *next;
     pls_block *block;          /* ours, held once: lent when it leaves; NULL: none */
     pls_descriptor descriptor; /* from elsewhere, in a mailbox: opened when it starts */
+    pulsing_block *opened;     /* instead, once its owner is dead; counted */
     void *user;                /* for `sent` */
     uint64_t call_id;
     uint64_t retain_seq;    /* kept: its own; mailbox: of what was refused after it */
@@ -169,8 +170,9 @@ typedef struct pls_arrival {
     uint16_t flags;
     bool foreign; /* `descriptor` counts */
     pls_descriptor descriptor;
-    uint64_t refused_seq; /* its start is recorded together with that of this refused message */
-    pls_block *own;       /* the block of a message to ourselves; borrowed */
+    uint64_t refused_seq;  /* its start is recorded together with that of this refused message */
+    pls_block *own;        /* the block of a message to ourselves; borrowed */
+    pulsing_block *opened; /* its block, which was opened before its owner died; borrowed */
 } pls_arrival;
 
 /* A request that leaves for a restartable actor, as far as keeping it goes. */

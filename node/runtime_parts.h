@@ -31,7 +31,13 @@ void pls_link_signal(pulsing *p, uint32_t slot, uint32_t epoch, pls_wire_type ty
 void pls_link_owed(pulsing *p, uint32_t slot);
 void pls_links_close(pulsing *p);
 /* death.c */
-void pls_death_seen(pulsing *p, uint32_t slot);
+/* Of those whose end was told, the dead: the others may still write. */
+pls_bitmap pls_deaths_over(const pulsing *p, const pls_bitmap *told);
+/* Gives up what is shared with a process, if it is dead: after its last message was taken in. */
+void pls_death_take(pulsing *p, uint32_t slot);
+/* Notes that a process is dying, if it is; a second time, after the grace, ends what waits for it.
+ */
+void pls_dying_seen(pulsing *p, uint32_t slot);
 /* Ends what waits for processes that have been dying for longer than the grace. */
 void pls_dying_check(pulsing *p);
 
@@ -127,6 +133,8 @@ void pls_runtime_free(pulsing *p);
 /* block.c: the block that an arrival announces; NULL and PLS_OK if none. */
 PLS_MUST_USE pls_err pls_block_open(pulsing *p, const pls_arrival *arrival,
                                     pulsing_block **block_out);
+/* Opens the blocks of a dead process in messages that wait in mailboxes: later nobody names it. */
+void pls_blocks_secure(pulsing *p, uint32_t slot, uint32_t epoch);
 void pls_block_decline(pulsing *p, uint32_t slot, uint32_t epoch, const pls_descriptor *descriptor);
 void pls_blocks_sweep(pulsing *p);
 
