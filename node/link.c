@@ -89,11 +89,6 @@ void pls_link_publish(pulsing *p, uint32_t slot, uint32_t len, uint16_t type, ui
                                      .slot = slot,
                                      .bytes = len,
                                      .reply = type == PLS_WIRE_REPLY};
-    if (departure.reply) {
-        /* Whoever has the answer must not see its handler hold this process up: the release of the
-         * commit publishes this, too. */
-        atomic_store_explicit(p->watch.held, 0, memory_order_relaxed);
-    }
     departure.seq =
         pls_outbox_commit(outbox, len, type, flags, pls_clock_stamp(&p->clock, departure.tick));
     departure.woke = pls_outbox_wake(outbox);
@@ -119,6 +114,9 @@ static pls_err ring_put(pulsing *p, pls_link *link, pls_parcel *parcel)
             return err;
         }
         memcpy(room + parcel->len, &descriptor, sizeof descriptor);
+    }
+    if (parcel->type == PLS_WIRE_REPLY) {
+        pls_watch_answers(p, parcel->slot, parcel->bytes);
     }
     pls_link_publish(p, parcel->slot, parcel->len + extra, parcel->type, parcel->flags,
                      parcel->target != NULL ? parcel->target->id : 0);

@@ -4,6 +4,7 @@
  * a message to ourselves, a second message begun while the first is being written) goes through
  * private memory and a queue. Invariant: at most one reservation is open at a time. */
 #include "node/runtime_parts.h"
+#include "node/watch_hot.h"
 
 #include "base/assert.h"
 
@@ -264,6 +265,9 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
     if (err != PLS_OK) {
         ring_given(p);
         return commit_fail(p, send, room, err);
+    }
+    if (send->type == PLS_WIRE_REPLY) {
+        pls_watch_answers(p, send->slot, send->base);
     }
     pls_link_publish(p, send->slot, len, send->type, flags, target != NULL ? target->id : 0);
     ring_given(p);

@@ -6,6 +6,9 @@
 #include "node/watch.h"
 #include "shm/obs_hot.h"
 
+#include <stddef.h>
+#include <string.h>
+
 /* The part of node/watch.h that runs with every message, and the rest of it at the full level only.
  * Threads: owner thread; never blocks; the same for every function of this header. */
 
@@ -14,6 +17,18 @@ void pls_watch_sent_tell(pulsing *p, const pls_watch_departure *departure);
 void pls_watch_received_tell(pulsing *p, const pls_message *record);
 /* The handler is kept until it is resumed, or its end is recorded. */
 void pls_watch_left_tell(pulsing *p, pulsing_actor *actor, pls_watch_run *run, bool done);
+
+/* A reply leaves next. Whoever has it must not see its handler hold this process up: the release of
+ * the commit publishes this, too. */
+static inline void pls_watch_answers(pulsing *p, uint32_t slot, const uint8_t *reply)
+{
+    const pls_watch_run *run = p->watch.current;
+    uint64_t call_id = 0;
+    memcpy(&call_id, reply + offsetof(pls_wire_reply, call_id), sizeof call_id);
+    if (run != NULL && run->call_id == call_id && run->caller >> 56 == slot) {
+        atomic_store_explicit(p->watch.held, 0, memory_order_relaxed);
+    }
+}
 
 /* A message was committed into a ring. */
 static inline void pls_watch_sent(pulsing *p, const pls_watch_departure *departure)

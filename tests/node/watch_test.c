@@ -46,9 +46,11 @@ static _Noreturn void stand_still(void)
 }
 
 /* "add" is answered at once, "raise" with an exception; "stick" never ends, which is what one wants
- * to see from outside; "linger" does not end after its answer; "suspend" goes on elsewhere. */
+ * to see from outside; "linger" does not end after its answer; "suspend" goes on elsewhere, and is
+ * answered by "help", which never ends. */
 static pulsing_taken request_handle(void *context, void *user, const pulsing_message *message)
 {
+    static pulsing_origin suspended;
     (void)context;
     (void)user;
     bool raises = message->method_bytes == 5 && memcmp(message->method, "raise", 5) == 0;
@@ -57,7 +59,14 @@ static pulsing_taken request_handle(void *context, void *user, const pulsing_mes
         stand_still();
     }
     if (message->method_bytes == 7) {
+        suspended = message->origin;
         return PULSING_RUNNING;
+    }
+    if (message->method_bytes == 4) {
+        if (pulsing_reply_begin(host, &suspended, PULSING_OK, &send) == PLS_OK) {
+            (void)pulsing_commit(host, &send, 0, NULL, false);
+        }
+        stand_still();
     }
     if (raises) {
         pulsing_handler_raised(host, &message->origin, "ValueError: no", strlen("ValueError: no"));
@@ -543,6 +552,18 @@ static uint64_t held_since(const pair *of)
     return atomic_load(&directory->lines[of->slot].held_since_ns);
 }
 
+START_TEST(test_an_answer_to_another_call_leaves_its_handler_seen)
+{
+    pair of;
+    pair_begin(&of, "counters");
+    call_send(&of, "suspend", 0);
+    call_send(&of, "help", 0);
+    answers_wait(1);
+    ck_assert_uint_ne(held_since(&of), 0);
+    kill_and_end(&of);
+}
+END_TEST
+
 START_TEST(test_who_has_the_answer_does_not_see_its_handler_hold_the_process)
 {
     pair of;
@@ -570,6 +591,7 @@ int main(void)
     tcase_add_test(tcase, test_counters_only_leaves_rings_and_histograms_out);
     tcase_add_test(tcase, test_what_handlers_raise_is_counted_and_its_text_kept);
     tcase_add_test(tcase, test_who_has_the_answer_does_not_see_its_handler_hold_the_process);
+    tcase_add_test(tcase, test_an_answer_to_another_call_leaves_its_handler_seen);
     tcase_add_test(tcase, test_off_gives_nothing_and_works);
     suite_add_tcase(suite, tcase);
     return check_run(suite);
