@@ -6,6 +6,7 @@
 #include "node/process/workers.h"
 
 #include "base/assert.h"
+#include "node/memory_file.h"
 #include "node/process/handle.h"
 
 #include <errno.h>
@@ -288,6 +289,23 @@ void pls_client_reply_text(pls_client *client, uint32_t request, pls_err status,
                                 .text = text,
                                 .text_bytes = text_bytes};
     pls_client_send(client, &reply);
+}
+
+void pls_client_reply_list(pls_client *client, pls_control_packet *reply, const char *name,
+                           const uint8_t *bytes, size_t len)
+{
+    reply->type = PLS_CONTROL_REPLY;
+    if (len > PLS_CONTROL_INLINE_BYTES_MAX) {
+        reply->status = pls_memory_file_make(name, bytes, len, &reply->fds[0]);
+        reply->fd_count = reply->status == PLS_OK ? 1 : 0;
+    } else {
+        reply->data = bytes;
+        reply->data_bytes = len;
+    }
+    pls_client_send(client, reply);
+    if (reply->fd_count > 0) {
+        close(reply->fds[0]);
+    }
 }
 
 void pls_client_reply_to(pls_node *node, pls_request_key key, pls_err status)

@@ -106,6 +106,12 @@ void pls_client_reply(pls_client *client, uint32_t request, pls_err status);
 void pls_client_reply_text(pls_client *client, uint32_t request, pls_err status, const char *text,
                            size_t text_bytes);
 
+/* Answers with a list, in memory of that name where it is too long for a packet.
+ * Units:   `reply` has the request, and what stands beside the list; the rest is filled in.
+ * Owns:    borrows everything. */
+void pls_client_reply_list(pls_client *client, pls_control_packet *reply, const char *name,
+                           const uint8_t *bytes, size_t len);
+
 /* Answers a request of a client that may be gone by now: then it does nothing. */
 void pls_client_reply_to(pls_node *node, pls_request_key key, pls_err status);
 

@@ -3,12 +3,10 @@
  * that brings the name, by its alarm, or not at all when its process goes. */
 #include "node/process/registry.h"
 
-#include "node/memory_file.h"
 #include "node/process/node.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct pls_name_waiter {
     pls_node *node;
@@ -212,20 +210,8 @@ void pls_registry_list(pls_client *client, pls_control_packet *packet)
         return;
     }
     pls_names_encode(names, bytes);
-    pls_control_packet reply = {.type = PLS_CONTROL_REPLY, .request = packet->request};
-    pls_err err = PLS_OK;
-    if (len > PLS_CONTROL_INLINE_BYTES_MAX) {
-        err = pls_memory_file_make("pulsing-names", bytes, len, &reply.fds[0]);
-        reply.fd_count = err == PLS_OK ? 1 : 0;
-    } else {
-        reply.data = bytes;
-        reply.data_bytes = len;
-    }
-    reply.status = err;
-    pls_client_send(client, &reply);
-    if (reply.fd_count > 0) {
-        close(reply.fds[0]);
-    }
+    pls_control_packet reply = {.request = packet->request};
+    pls_client_reply_list(client, &reply, "pulsing-names", bytes, len);
     free(bytes);
 }
 

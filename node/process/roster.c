@@ -5,15 +5,13 @@
 
 #include "base/bytes.h"
 #include "node/control_data.h"
-#include "node/memory_file.h"
 #include "node/process/net_parts.h"
 #include "node/process/node.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* The largest entry: see pls_member_entry_encode(). */
+/* The largest entry: see pls_node_entry_encode(). */
 #define ENTRY_BYTES_MAX (64 + PLS_NAME_BYTES_MAX + PLS_ENDPOINT_CAPACITY)
 #define TROUBLE_BYTES_MAX 4096
 
@@ -98,23 +96,12 @@ static void list_send(pls_client *client, uint32_t request)
         return;
     }
     size_t len = members_write(net, bytes, capacity);
-    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
-                                .request = request,
+    pls_control_packet reply = {.request = request,
                                 .flags = flags_of(net),
                                 .text = trouble,
                                 .text_bytes =
                                     pls_seeds_describe(&net->seeds, trouble, sizeof trouble)};
-    if (len > PLS_CONTROL_INLINE_BYTES_MAX) {
-        reply.status = pls_memory_file_make("pulsing-members", bytes, len, &reply.fds[0]);
-        reply.fd_count = reply.status == PLS_OK ? 1 : 0;
-    } else {
-        reply.data = bytes;
-        reply.data_bytes = len;
-    }
-    pls_client_send(client, &reply);
-    if (reply.fd_count > 0) {
-        close(reply.fds[0]);
-    }
+    pls_client_reply_list(client, &reply, "pulsing-members", bytes, len);
     free(bytes);
 }
 
