@@ -65,13 +65,20 @@ static void refusal_check(const denial *d, pls_err err, const char *trouble)
     ck_assert_msg(strstr(trouble, "seccomp") != NULL, "%s", trouble);
 }
 
+static pls_err launch_denied(const denial *d, pls_node_launched *node, char *trouble)
+{
+    pls_node_options options = world_options(0);
+    *trouble = 0;
+    node->control_fd = -1;
+    deny(d);
+    return pls_node_launch(&options, node, trouble);
+}
+
 START_TEST(test_a_node_is_not_started_and_the_text_says_why)
 {
-    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
-    pls_node_launched node = {.control_fd = -1};
-    pls_node_options options = world_options(0);
-    deny(&denials[_i]);
-    pls_err err = pls_node_launch(&options, &node, trouble);
+    char trouble[PLS_TROUBLE_BYTES_MAX];
+    pls_node_launched node;
+    pls_err err = launch_denied(&denials[_i], &node, trouble);
     refusal_check(&denials[_i], err, trouble);
     ck_assert(world_is_clean());
 }
@@ -111,11 +118,9 @@ END_TEST
 /* It could be used by those whose container allows more than the node's. */
 START_TEST(test_a_node_starts_without_an_eventfd)
 {
-    char trouble[PLS_TROUBLE_BYTES_MAX] = "";
-    pls_node_launched node = {.control_fd = -1};
-    pls_node_options options = world_options(0);
-    deny(&bell_denials[_i]);
-    pls_err err = pls_node_launch(&options, &node, trouble);
+    char trouble[PLS_TROUBLE_BYTES_MAX];
+    pls_node_launched node;
+    pls_err err = launch_denied(&bell_denials[_i], &node, trouble);
     ck_assert_msg(err == PLS_OK, "%s", trouble);
     close(node.control_fd);
     ck_assert_int_eq(pls_node_wait(&node, WAIT_MS), PLS_OK);
