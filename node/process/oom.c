@@ -76,8 +76,7 @@ static bool cgroup_read(pid_t pid, char *path, size_t capacity, bool *first_vers
     return found;
 }
 
-/* Where the hierarchy is mounted, and which part of it. */
-static bool mount_find(bool first_version, char *root, char *point)
+static bool mount_find(bool first_version, pls_oom_mount *mount)
 {
     char line[LINE_BYTES];
     bool found = false;
@@ -87,7 +86,7 @@ static bool mount_find(bool first_version, char *root, char *point)
         char kind[32] = "";
         char options[LINE_BYTES] = "";
         if (tail == NULL || sscanf(tail, " - %31s %*s %1023s", kind, options) != 2 ||
-            sscanf(line, "%*s %*s %*s %511s %511s", root, point) != 2) {
+            sscanf(line, "%*s %*s %*s %511s %511s", mount->root, mount->point) != 2) {
             continue;
         }
         found = first_version ? strcmp(kind, "cgroup") == 0 && has_word(options, "memory")
@@ -95,28 +94,43 @@ static bool mount_find(bool first_version, char *root, char *point)
     }
     if (file != NULL) {
         fclose(file);
+        mount->searched = true;
     }
     return found;
 }
 
-bool pls_oom_path(pid_t pid, char *path, size_t capacity)
+/* Searched once: some hosts have thousands of mounts. */
+static const pls_oom_mount *mount_of(pls_oom *oom, bool first_version)
+{
+    pls_oom_mount *mount = &oom->mounts[first_version ? 0 : 1];
+    if (!mount->searched) {
+        mount->found = mount_find(first_version, mount);
+    }
+    return mount->found ? mount : NULL;
+}
+
+/* The file with the count of a process's cgroup. False: there is none that can be read. */
+static bool count_find(pls_oom *oom, pid_t pid, char *path, size_t capacity)
 {
     char group[PLS_OOM_PATH_BYTES];
-    char root[PLS_OOM_PATH_BYTES];
-    char point[PLS_OOM_PATH_BYTES];
     bool first_version = false;
     uint64_t count = 0;
-    if (!cgroup_read(pid, group, sizeof group, &first_version) ||
-        !mount_find(first_version, root, point)) {
+    if (!cgroup_read(pid, group, sizeof group, &first_version)) {
         return false;
     }
-    size_t root_bytes = strlen(root);
-    bool below = root_bytes > 1 && strncmp(group, root, root_bytes) == 0;
-    const char *inside = below ? group + root_bytes : group;
+    const pls_oom_mount *mount = mount_of(oom, first_version);
+    if (mount == NULL) {
+        return false;
+    }
+    size_t root_bytes = strcmp(mount->root, "/") == 0 ? 0 : strlen(mount->root);
+    const char *inside = group + root_bytes;
+    if (strncmp(group, mount->root, root_bytes) != 0 || (*inside != 0 && *inside != '/')) {
+        return false; /* the part that is mounted does not have it */
+    }
     const char *files[] = {"memory.oom_control", "memory.events.local", "memory.events"};
     for (int i = first_version ? 0 : 1; i < (first_version ? 1 : 3); i++) {
         const char *slash = inside[0] == 0 || strcmp(inside, "/") == 0 ? "" : inside;
-        if (snprintf(path, capacity, "%s%s/%s", point, slash, files[i]) < (int)capacity &&
+        if (snprintf(path, capacity, "%s%s/%s", mount->point, slash, files[i]) < (int)capacity &&
             count_read(path, &count)) {
             return true;
         }
@@ -128,13 +142,13 @@ void pls_oom_init(pls_oom *oom)
 {
     memset(oom, 0, sizeof *oom);
     oom->group_count = 1;
-    (void)count_read(HOST_COUNT, &oom->groups[0].seen);
+    oom->groups[0].known = count_read(HOST_COUNT, &oom->groups[0].seen);
 }
 
 uint32_t pls_oom_group_of(pls_oom *oom, pid_t pid)
 {
     char path[PLS_OOM_PATH_BYTES];
-    if (pid <= 0 || !pls_oom_path(pid, path, sizeof path)) {
+    if (pid <= 0 || !count_find(oom, pid, path, sizeof path)) {
         return 0;
     }
     for (uint32_t i = 1; i < oom->group_count; i++) {
@@ -147,7 +161,7 @@ uint32_t pls_oom_group_of(pls_oom *oom, pid_t pid)
     }
     pls_oom_group *group = &oom->groups[oom->group_count];
     memcpy(group->path, path, sizeof path);
-    (void)count_read(path, &group->seen);
+    group->known = count_read(path, &group->seen);
     return oom->group_count++;
 }
 
@@ -155,11 +169,14 @@ bool pls_oom_killed(pls_oom *oom, uint32_t index, uint64_t now_ns)
 {
     pls_oom_group *group = &oom->groups[index];
     uint64_t count = 0;
-    if (count_read(index == 0 ? HOST_COUNT : group->path, &count) && count > group->seen) {
-        group->unclaimed = (uint32_t)(count - group->seen);
-        group->unclaimed_until_ns = now_ns + CLAIM_NS;
+    if (count_read(index == 0 ? HOST_COUNT : group->path, &count)) {
+        if (group->known && count > group->seen) {
+            group->unclaimed = (uint32_t)(count - group->seen);
+            group->unclaimed_until_ns = now_ns + CLAIM_NS;
+        }
+        group->known = true;
+        group->seen = count;
     }
-    group->seen = count;
     if (group->unclaimed == 0 || now_ns > group->unclaimed_until_ns) {
         return false;
     }

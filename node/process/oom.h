@@ -16,15 +16,25 @@
 /* One count of the kernel, and how much of it is explained. */
 typedef struct pls_oom_group {
     char path[PLS_OOM_PATH_BYTES]; /* of the file that counts; "" for the host */
+    bool known; /* `seen` was read: without that nothing is known to have grown */
     uint64_t seen;
     uint32_t unclaimed; /* of the last growth: kills whose victims have not been looked at yet */
     uint64_t unclaimed_until_ns;
 } pls_oom_group;
 
+/* Where cgroups of one version are mounted, and which part of them. */
+typedef struct pls_oom_mount {
+    bool searched;
+    bool found;
+    char root[PLS_OOM_PATH_BYTES];
+    char point[PLS_OOM_PATH_BYTES];
+} pls_oom_mount;
+
 /* Group 0 is the host. */
 typedef struct pls_oom {
     pls_oom_group groups[PLS_OOM_GROUPS_MAX];
     uint32_t group_count;
+    pls_oom_mount mounts[2];
 } pls_oom;
 
 /* From now on the host's count is known. */
@@ -37,9 +47,5 @@ uint32_t pls_oom_group_of(pls_oom *oom, pid_t pid);
  * group's count has grown, and no other of its dead has claimed that. A hint and no proof: another
  * process of the group may have been the one. */
 bool pls_oom_killed(pls_oom *oom, uint32_t group, uint64_t now_ns);
-
-/* The file with the count of a process's cgroup: version 1 and 2, as /proc tells of it.
- * Units:   `capacity` of `path` in bytes. False: there is none that can be read. */
-bool pls_oom_path(pid_t pid, char *path, size_t capacity);
 
 #endif

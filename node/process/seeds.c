@@ -74,7 +74,12 @@ static void names_ask(pls_seeds *seeds, uint32_t first)
     for (uint32_t i = first; i < seeds->count; i++) {
         pls_seed_place *place = &seeds->places[i];
         if (place->is_name && !place->asked) {
-            place->asked = pls_lookup_ask(seeds->lookup, &place->reach, i) == PLS_OK;
+            pls_err err = pls_lookup_ask(seeds->lookup, &place->reach, i);
+            place->asked = err == PLS_OK;
+            if (!place->asked) {
+                snprintf(place->trouble, sizeof place->trouble, "it cannot be looked up: %s",
+                         pls_err_text(err));
+            }
         }
     }
 }
