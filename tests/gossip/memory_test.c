@@ -5,6 +5,7 @@
 #include "gossip/names.h"
 #include "gossip/packet.h"
 #include "tests/check_run.h"
+#include "tests/gossip/meter.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -14,40 +15,6 @@
 #define SECOND UINT64_C(1000000000)
 #define NODES 5
 #define PACKETS_MAX 256
-
-/* An allocator that fails from the n-th call on, for a number of calls. */
-typedef struct meter {
-    uint64_t calls;
-    uint64_t fail_from;
-    uint64_t fail_count;
-    uint64_t failed;
-    uint64_t held_bytes;
-} meter;
-
-static void *meter_resize(void *context, void *memory, size_t old_bytes, size_t new_bytes)
-{
-    meter *m = context;
-    if (new_bytes == 0) {
-        m->held_bytes -= old_bytes;
-        free(memory);
-        return NULL;
-    }
-    uint64_t call = m->calls++;
-    if (call >= m->fail_from && call - m->fail_from < m->fail_count) {
-        m->failed++;
-        return NULL;
-    }
-    /* Always moved, so that no stale pointer survives by luck. */
-    uint8_t *moved = malloc(new_bytes);
-    ck_assert_ptr_nonnull(moved);
-    memset(moved, 0xa5, new_bytes);
-    if (memory != NULL) {
-        memcpy(moved, memory, old_bytes < new_bytes ? old_bytes : new_bytes);
-        free(memory);
-    }
-    m->held_bytes += new_bytes - old_bytes;
-    return moved;
-}
 
 typedef struct packet {
     uint32_t to;

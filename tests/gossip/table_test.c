@@ -6,13 +6,14 @@
 #include "base/limits.h"
 #include "gossip/state.h"
 #include "tests/check_run.h"
+#include "tests/gossip/meter.h"
 #include "tests/gossip/rig.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWNERS = 3, NAMES = 6000, STEPS = 24000 };
+enum { OWNERS = 3, NAMES_MAX = 20000, STEPS = 60000, NAMES = 6000 };
 
 /* Every name has a length of its own, and a number that tells it from the others. */
 static uint32_t name_write(uint32_t number, char name[PLS_NAME_BYTES_MAX + 1])
@@ -25,19 +26,27 @@ static uint32_t name_write(uint32_t number, char name[PLS_NAME_BYTES_MAX + 1])
 }
 
 typedef struct fixture {
+    meter memory;
     rig *r;
     pls_gossip *gossip;
     uint32_t logs[OWNERS];
-    uint64_t held[NAMES]; /* by name: the value of each owner's record, 0 without one; 16 bits */
+    uint32_t name_count;
+    uint64_t
+        held[NAMES_MAX]; /* by name: the value of each owner's record, 0 without one; 16 bits */
     uint32_t record_count;
 } fixture;
 
-static fixture *fixture_open(void)
+static fixture *fixture_open(uint32_t name_count)
 {
     fixture *f = calloc(1, sizeof *f);
     ck_assert_ptr_nonnull(f);
+    f->name_count = name_count;
+    f->memory.fail_from = UINT64_MAX;
+    pls_allocator allocator = {meter_resize, &f->memory};
     f->r = rig_create();
+    f->r->config.allocator = &allocator;
     rig_warm(f->r, OWNERS);
+    f->r->config.allocator = NULL;
     f->gossip = f->r->nodes[0];
     for (uint32_t i = 0; i < OWNERS; i++) {
         ck_assert_int_eq(pls_registry_log_make(f->gossip, f->r->members[i], &f->logs[i]), PLS_OK);
@@ -48,6 +57,7 @@ static fixture *fixture_open(void)
 static void fixture_close(fixture *f)
 {
     rig_destroy(f->r);
+    ck_assert_uint_eq(f->memory.held_bytes, 0);
     free(f);
 }
 
@@ -56,16 +66,25 @@ static uint64_t held(const fixture *f, uint32_t name, uint32_t owner)
     return f->held[name] >> (16 * owner) & 0xffff;
 }
 
-static void add(fixture *f, uint32_t name, uint32_t owner, uint64_t value)
+static pls_err try_add(fixture *f, uint32_t name, uint32_t owner, uint64_t value)
 {
     char text[PLS_NAME_BYTES_MAX + 1];
     uint32_t bytes = name_write(name, text);
     pls_spot spot;
-    ck_assert_int_eq(pls_table_add(f->gossip, f->logs[owner], text, bytes, &spot), PLS_OK);
+    pls_err err = pls_table_add(f->gossip, f->logs[owner], text, bytes, &spot);
+    if (err != PLS_OK) {
+        return err;
+    }
     spot.record->value = value;
     spot.record->version = value;
     f->held[name] |= value << (16 * owner);
     f->record_count++;
+    return PLS_OK;
+}
+
+static void add(fixture *f, uint32_t name, uint32_t owner, uint64_t value)
+{
+    ck_assert_int_eq(try_add(f, name, owner, value), PLS_OK);
 }
 
 static void take_out(fixture *f, uint32_t name, uint32_t owner)
@@ -100,7 +119,7 @@ static void compare_name(const fixture *f, uint32_t name)
 /* Every record that must be there is, under its name and under its hash; no other is. */
 static void compare(const fixture *f)
 {
-    for (uint32_t name = 0; name < NAMES; name++) {
+    for (uint32_t name = 0; name < f->name_count; name++) {
         compare_name(f, name);
     }
     pls_table_check(f->gossip, f->record_count);
@@ -109,7 +128,7 @@ static void compare(const fixture *f)
 /* The logs know nothing of these records, so the table must be empty when they are checked. */
 static void empty(fixture *f)
 {
-    for (uint32_t name = 0; name < NAMES; name++) {
+    for (uint32_t name = 0; name < f->name_count; name++) {
         for (uint32_t owner = 0; owner < OWNERS; owner++) {
             if (held(f, name, owner) != 0) {
                 take_out(f, name, owner);
@@ -122,11 +141,11 @@ static void empty(fixture *f)
 
 START_TEST(test_table_holds_what_was_added_and_not_removed)
 {
-    fixture *f = fixture_open();
+    fixture *f = fixture_open(NAMES_MAX);
     pls_rng rng;
     pls_rng_init(&rng, 11);
     for (uint32_t i = 1; i <= STEPS; i++) {
-        uint32_t name = pls_rng_below(&rng, NAMES);
+        uint32_t name = pls_rng_below(&rng, NAMES_MAX);
         uint32_t owner = pls_rng_below(&rng, OWNERS);
         if (held(f, name, owner) == 0) {
             add(f, name, owner, i % 0xffff + 1);
@@ -138,7 +157,7 @@ START_TEST(test_table_holds_what_was_added_and_not_removed)
         }
     }
     const pls_table *table = &f->gossip->registry.table;
-    ck_assert_uint_gt(table->segments_count, 1);
+    ck_assert_uint_gt(table->depth, 2);
     ck_assert_uint_gt(table->arena.chunks_count, 1);
     empty(f);
     compare(f);
@@ -146,9 +165,21 @@ START_TEST(test_table_holds_what_was_added_and_not_removed)
 }
 END_TEST
 
+/* The longest run of cells in use: a look-up reads no further than a run's end. */
+static uint32_t longest_run(const pls_segment *segment)
+{
+    uint32_t longest = 0;
+    uint32_t run = 0;
+    for (uint32_t at = 0; at < segment->capacity; at++) {
+        run = segment->tags[at] != 0 ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
+}
+
 START_TEST(test_table_is_three_quarters_full_and_grows_by_steps)
 {
-    fixture *f = fixture_open();
+    fixture *f = fixture_open(NAMES);
     pls_table *table = &f->gossip->registry.table;
     uint64_t moved_max = 0;
     for (uint32_t name = 0; name < NAMES; name++) {
@@ -160,6 +191,7 @@ START_TEST(test_table_is_three_quarters_full_and_grows_by_steps)
     uint64_t cells = 0;
     for (uint32_t i = 0; i < table->segments_count; i++) {
         cells += table->segments[i].capacity;
+        ck_assert_uint_le(longest_run(&table->segments[i]), 400);
     }
     ck_assert_uint_ge(NAMES * UINT64_C(4), cells * 3);
     /* One step adds an eighth of a segment, or the spare cells of a split, or a chunk. */
@@ -171,7 +203,7 @@ END_TEST
 
 START_TEST(test_records_of_one_name_stand_in_the_order_of_keys)
 {
-    fixture *f = fixture_open();
+    fixture *f = fixture_open(6);
     const pls_table *table = &f->gossip->registry.table;
     char text[PLS_NAME_BYTES_MAX + 1];
     /* Every order of adding, every record removed first once. */
@@ -204,6 +236,52 @@ START_TEST(test_records_of_one_name_stand_in_the_order_of_keys)
 }
 END_TEST
 
+START_TEST(test_name_that_finds_no_memory_leaves_the_table_as_it_was)
+{
+    fixture *f = fixture_open(NAMES);
+    for (uint32_t name = 0; name < NAMES; name++) {
+        /* Every allocation of each step fails, each twice: what an attempt got stays for the next.
+         */
+        pls_err err = PLS_ENOMEM;
+        for (uint32_t attempt = 0; err != PLS_OK; attempt++) {
+            f->memory.fail_from = f->memory.calls + attempt / 2;
+            f->memory.fail_count = 1;
+            err = try_add(f, name, 0, 1);
+            ck_assert(err == PLS_OK || err == PLS_ENOMEM);
+            ck_assert_uint_eq(f->gossip->registry.table.names_count, name + (err == PLS_OK));
+        }
+    }
+    f->memory.fail_from = UINT64_MAX;
+    ck_assert_uint_gt(f->gossip->registry.table.segments_count, 1);
+    ck_assert_uint_gt(f->memory.failed, 30);
+    compare(f);
+    empty(f);
+    fixture_close(f);
+}
+END_TEST
+
+START_TEST(test_death_of_an_owner_touches_none_of_its_names)
+{
+    fixture *f = fixture_open(0);
+    pls_name_hit hit;
+    ck_assert_int_eq(rig_put(f->r, 1, "a", 1, false), PLS_OK);
+    rig_run(f->r, 2 * RIG_SECOND);
+    ck_assert_uint_eq(rig_find(f->r, 0, "a", &hit), 1);
+    pls_registry *registry = &f->gossip->registry;
+    /* Neither the names nor the list of them are there while the owner dies. */
+    pls_table table = registry->table;
+    pls_log_slot *slots = registry->logs[f->logs[1]].slots;
+    registry->table = (pls_table){0};
+    registry->logs[f->logs[1]].slots = NULL;
+    ck_assert_int_eq(pls_gossip_evict(f->gossip, f->r->members[1], f->r->now_ns), PLS_OK);
+    registry->table = table;
+    registry->logs[f->logs[1]].slots = slots;
+    rig_drain(f->r, 0);
+    ck_assert_uint_eq(rig_find(f->r, 0, "a", &hit), 0);
+    fixture_close(f);
+}
+END_TEST
+
 /* Two names of one hash, by their numbers: among so many there are some. */
 typedef struct hashed {
     uint32_t hash;
@@ -219,14 +297,22 @@ static int by_hash(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static bool twins_find(uint32_t twins[2])
+/* Names that differ in few bytes: short ones, and longer ones in their first or last word. */
+static uint32_t twin_write(int shape, uint32_t number, char text[32])
+{
+    static const char *const before[] = {"", "", "sixteen-of-them-"};
+    static const char *const after[] = {"", "-is-the-front", ""};
+    return (uint32_t)snprintf(text, 32, "%s%06u%s", before[shape], number, after[shape]);
+}
+
+static bool twins_find(int shape, uint32_t twins[2])
 {
     char text[32];
     bool found = false;
     hashed *all = calloc(HASHED, sizeof *all);
     ck_assert_ptr_nonnull(all);
     for (uint32_t i = 0; i < HASHED; i++) {
-        uint32_t bytes = (uint32_t)snprintf(text, sizeof text, "twin-%06u", i);
+        uint32_t bytes = twin_write(shape, i, text);
         all[i] = (hashed){pls_table_hash(text, bytes), i};
     }
     qsort(all, HASHED, sizeof *all, by_hash);
@@ -241,15 +327,15 @@ static bool twins_find(uint32_t twins[2])
 
 START_TEST(test_names_of_one_hash_are_told_apart)
 {
-    fixture *f = fixture_open();
+    fixture *f = fixture_open(0);
     pls_table *table = &f->gossip->registry.table;
     uint32_t twins[2];
     uint32_t bytes[2];
     char texts[2][32];
-    ck_assert(twins_find(twins));
+    ck_assert(twins_find(_i, twins));
     for (uint32_t i = 0; i < 2; i++) {
         pls_spot spot;
-        bytes[i] = (uint32_t)snprintf(texts[i], sizeof texts[i], "twin-%06u", twins[i]);
+        bytes[i] = twin_write(_i, twins[i], texts[i]);
         ck_assert_int_eq(pls_table_add(f->gossip, f->logs[0], texts[i], bytes[i], &spot), PLS_OK);
         spot.record->version = 10 + i;
     }
@@ -269,10 +355,10 @@ END_TEST
 
 START_TEST(test_what_was_removed_is_used_again)
 {
-    fixture *f = fixture_open();
+    fixture *f = fixture_open(NAMES / 4);
     uint64_t first = 0;
     for (uint32_t round = 0; round < 5; round++) {
-        for (uint32_t name = 0; name < NAMES / 4; name++) {
+        for (uint32_t name = 0; name < f->name_count; name++) {
             add(f, name, round % OWNERS, 1);
             add(f, name, (round + 1) % OWNERS, 1);
         }
@@ -293,7 +379,9 @@ int main(void)
     tcase_add_test(tc, test_table_holds_what_was_added_and_not_removed);
     tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
-    tcase_add_test(tc, test_names_of_one_hash_are_told_apart);
+    tcase_add_test(tc, test_name_that_finds_no_memory_leaves_the_table_as_it_was);
+    tcase_add_test(tc, test_death_of_an_owner_touches_none_of_its_names);
+    tcase_add_loop_test(tc, test_names_of_one_hash_are_told_apart, 0, 3);
     tcase_add_test(tc, test_what_was_removed_is_used_again);
     return check_run(suite);
 }
