@@ -8,18 +8,17 @@
 
 #include <string.h>
 
-#define CHUNK_UNITS 8192u
-#define CHUNK_BYTES ((size_t)CHUNK_UNITS * PLS_ARENA_UNIT_BYTES)
+#define CHUNK_BYTES ((size_t)PLS_ARENA_CHUNK_UNITS * PLS_ARENA_UNIT_BYTES)
 
-_Static_assert(PLS_ARENA_UNITS_MAX < CHUNK_UNITS, "a chunk holds every piece");
+_Static_assert(PLS_ARENA_UNITS_MAX < PLS_ARENA_CHUNK_UNITS, "a chunk holds every piece");
 _Static_assert(sizeof(pls_place) <= PLS_ARENA_UNIT_BYTES, "every piece holds a link");
 
 void *pls_arena_at(const pls_arena *arena, pls_place place)
 {
     pls_assert(place != 0);
-    pls_assert(place / CHUNK_UNITS < arena->chunks_count);
-    uint8_t *chunk = arena->chunks[place / CHUNK_UNITS];
-    return chunk + (size_t)(place % CHUNK_UNITS) * PLS_ARENA_UNIT_BYTES;
+    pls_assert(place / PLS_ARENA_CHUNK_UNITS < arena->chunks_count);
+    uint8_t *chunk = arena->chunks[place / PLS_ARENA_CHUNK_UNITS];
+    return chunk + (size_t)(place % PLS_ARENA_CHUNK_UNITS) * PLS_ARENA_UNIT_BYTES;
 }
 
 void pls_arena_free(pls_arena *arena, pls_place place, uint32_t units)
@@ -31,6 +30,9 @@ void pls_arena_free(pls_arena *arena, pls_place place, uint32_t units)
 
 static pls_err chunk_add(pls_arena *arena, pls_heap *heap)
 {
+    if (arena->chunks_count == PLS_ARENA_CHUNKS_MAX) {
+        return PLS_ENOMEM;
+    }
     void *chunks = arena->chunks;
     pls_err err = pls_heap_reserve(heap, &chunks, &arena->chunks_capacity, arena->chunks_count + 1,
                                    sizeof *arena->chunks);
@@ -44,9 +46,9 @@ static pls_err chunk_add(pls_arena *arena, pls_heap *heap)
     }
     /* What is left of the last chunk, less than the piece that did not fit, serves a smaller one.
      */
-    if (arena->chunks_count > 0 && arena->chunk_used < CHUNK_UNITS) {
-        pls_arena_free(arena, (arena->chunks_count - 1) * CHUNK_UNITS + arena->chunk_used,
-                       CHUNK_UNITS - arena->chunk_used);
+    if (arena->chunks_count > 0 && arena->chunk_used < PLS_ARENA_CHUNK_UNITS) {
+        pls_arena_free(arena, (arena->chunks_count - 1) * PLS_ARENA_CHUNK_UNITS + arena->chunk_used,
+                       PLS_ARENA_CHUNK_UNITS - arena->chunk_used);
     }
     arena->chunks[arena->chunks_count++] = chunk;
     arena->chunk_used = arena->chunks_count == 1 ? 1 : 0;
@@ -62,13 +64,13 @@ pls_err pls_arena_make(pls_arena *arena, pls_heap *heap, uint32_t units, pls_pla
         *place_out = place;
         return PLS_OK;
     }
-    if (arena->chunks_count == 0 || arena->chunk_used + units > CHUNK_UNITS) {
+    if (arena->chunks_count == 0 || arena->chunk_used + units > PLS_ARENA_CHUNK_UNITS) {
         pls_err err = chunk_add(arena, heap);
         if (err != PLS_OK) {
             return err;
         }
     }
-    *place_out = (arena->chunks_count - 1) * CHUNK_UNITS + arena->chunk_used;
+    *place_out = (arena->chunks_count - 1) * PLS_ARENA_CHUNK_UNITS + arena->chunk_used;
     arena->chunk_used += units;
     return PLS_OK;
 }

@@ -11,6 +11,9 @@ typedef uint32_t pls_place;
 
 #define PLS_ARENA_UNIT_BYTES 8u
 #define PLS_ARENA_UNITS_MAX 32u
+#define PLS_ARENA_CHUNK_UNITS 8192u
+/* So many that places number all their units: 32 GiB. */
+#define PLS_ARENA_CHUNKS_MAX (UINT32_MAX / PLS_ARENA_CHUNK_UNITS + 1)
 
 /* Small pieces of memory cut from chunks of one size, named by 32 bits. All zero is empty. */
 typedef struct pls_arena {
@@ -27,7 +30,8 @@ static inline uint32_t pls_arena_units(size_t bytes)
     return (uint32_t)((bytes + PLS_ARENA_UNIT_BYTES - 1) / PLS_ARENA_UNIT_BYTES);
 }
 
-/* A piece of 1..PLS_ARENA_UNITS_MAX units. Errors:  PLS_ENOMEM  nothing changed. */
+/* A piece of 1..PLS_ARENA_UNITS_MAX units. Errors:  PLS_ENOMEM  no memory, or
+ * PLS_ARENA_CHUNKS_MAX are in use; nothing changed. */
 PLS_MUST_USE pls_err pls_arena_make(pls_arena *arena, pls_heap *heap, uint32_t units,
                                     pls_place *place_out);
 

@@ -260,6 +260,17 @@ START_TEST(test_name_that_finds_no_memory_leaves_the_table_as_it_was)
 }
 END_TEST
 
+START_TEST(test_arena_ends_where_its_places_do)
+{
+    pls_heap heap = pls_heap_over(NULL);
+    pls_arena arena = {.chunks_count = PLS_ARENA_CHUNKS_MAX, .chunk_used = PLS_ARENA_CHUNK_UNITS};
+    pls_place place = 0;
+    ck_assert_int_eq(pls_arena_make(&arena, &heap, 1, &place), PLS_ENOMEM);
+    ck_assert_uint_eq(place, 0);
+    ck_assert_uint_eq(heap.bytes, 0);
+}
+END_TEST
+
 START_TEST(test_death_of_an_owner_touches_none_of_its_names)
 {
     fixture *f = fixture_open(0);
@@ -380,6 +391,7 @@ int main(void)
     tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
     tcase_add_test(tc, test_name_that_finds_no_memory_leaves_the_table_as_it_was);
+    tcase_add_test(tc, test_arena_ends_where_its_places_do);
     tcase_add_test(tc, test_death_of_an_owner_touches_none_of_its_names);
     tcase_add_loop_test(tc, test_names_of_one_hash_are_told_apart, 0, 3);
     tcase_add_test(tc, test_what_was_removed_is_used_again);
