@@ -332,6 +332,18 @@ def _names_and_speed():
         ),
         ("  a lookup in such reads", "names_million.1000000.lookup_in_reads", None, ""),
         (
+            "  a lookup of names of 30 bytes, random, best of 20 batches (ns)",
+            "names_million.1000000.long.lookup_best",
+            None,
+            "one read more than a name that its cell holds",
+        ),
+        (
+            "  bytes a name of 30 bytes, beyond the name",
+            "names_million.1000000.long.bytes_each",
+            (AT_MOST, 100),
+            "",
+        ),
+        (
             "  the event that hides a dead owner's names (us)",
             "names_million.1000000.death",
             None,
