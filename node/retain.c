@@ -17,9 +17,10 @@
 #define AGAIN_NS 1000000
 
 struct pls_retain {
-    uint64_t seq;                             /* of the message that was kept last */
-    uint32_t used;                            /* numbers that were ever lent */
-    uint32_t next;                            /* where the search for an idle one begins */
+    uint64_t seq;  /* of the message that was kept last */
+    uint32_t used; /* numbers that were ever lent */
+    uint32_t next; /* where the search for an idle one begins */
+    bool spent;    /* the last search was in vain: no other before the starved look again */
     pulsing_target *holders[PLS_STARTED_MAX]; /* NULL: given back */
 };
 
@@ -59,6 +60,7 @@ void pls_retain_leave(pulsing *p, pulsing_target *target)
     if (target->has_retain_index && retain != NULL &&
         retain->holders[target->retain_index] == target) {
         retain->holders[target->retain_index] = NULL;
+        retain->spent = false;
     }
     target->has_retain_index = false;
 }
@@ -76,6 +78,9 @@ void pls_retain_forget(pulsing *p, pulsing_target *target)
  * message is being written into a ring no number is taken away: it may be for that one. */
 static bool number_find(pulsing *p, pls_retain *retain, uint32_t *index_out)
 {
+    if (retain->spent) {
+        return false;
+    }
     if (retain->used < PLS_STARTED_MAX) {
         *index_out = retain->used++;
         return true;
@@ -89,6 +94,7 @@ static bool number_find(pulsing *p, pls_retain *retain, uint32_t *index_out)
             return true;
         }
     }
+    retain->spent = !p->ring_taken;
     return false;
 }
 
@@ -143,6 +149,12 @@ void pls_retain_starved(pulsing *p)
     pulsing_target *target = p->starved_first;
     p->starved_first = NULL;
     p->starved_last = NULL;
+    for (const pulsing_target *at = target; at != NULL; at = at->next_starved) {
+        pls_retain *retain = p->links[at->slot].retain;
+        if (retain != NULL) {
+            retain->spent = false;
+        }
+    }
     while (target != NULL) {
         pulsing_target *next = target->next_starved;
         target->starved = false;
