@@ -10,21 +10,52 @@
 /* One call's variables: they are for identities and settings, not for data. */
 #define CONTEXT_BYTES_MAX 65536
 
+/* All that is kept of what was registered. */
+enum { KEPT = 6 };
+
+static void places_of(core_variables *variables, PyObject **places[KEPT])
+{
+    places[0] = &variables->keys;
+    places[1] = &variables->known;
+    places[2] = &variables->key_of;
+    places[3] = &variables->find;
+    places[4] = &variables->refuse;
+    places[5] = &variables->unreadable;
+}
+
+int core_context_traverse(core_variables *variables, visitproc visit, void *arg)
+{
+    PyObject **places[KEPT];
+    places_of(variables, places);
+    for (int i = 0; i < KEPT; i++) {
+        Py_VISIT(*places[i]);
+    }
+    return 0;
+}
+
+void core_context_clear(core_variables *variables)
+{
+    PyObject **places[KEPT];
+    places_of(variables, places);
+    for (int i = 0; i < KEPT; i++) {
+        Py_CLEAR(*places[i]);
+    }
+}
+
 PyObject *core_register_context(PyObject *module, PyObject *args)
 {
     core_state *state = core_state_of(module);
-    PyObject *objects[6];
+    PyObject *objects[KEPT];
+    PyObject **places[KEPT];
     if (!PyArg_ParseTuple(args, "O!O!OOOO", &PyDict_Type, &objects[0], &PyDict_Type, &objects[1],
                           &objects[2], &objects[3], &objects[4], &objects[5])) {
         return NULL;
     }
-    core_variables *variables = &state->variables;
-    PyObject **places[] = {&variables->keys, &variables->known,  &variables->key_of,
-                           &variables->find, &variables->refuse, &variables->unreadable};
-    for (int i = 0; i < 6; i++) {
+    places_of(&state->variables, places);
+    for (int i = 0; i < KEPT; i++) {
         Py_XSETREF(*places[i], Py_NewRef(objects[i]));
     }
-    if (PyDict_SetItem(variables->keys, state->current_var, Py_None) < 0) {
+    if (PyDict_SetItem(state->variables.keys, state->current_var, Py_None) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -23,6 +23,10 @@ void core_context_leave(core_runtime *rt, PyObject *context);
 /* register_context(keys, known, key_of, find, refuse, unreadable): what pulsing._context knows. */
 PyObject *core_register_context(PyObject *module, PyObject *args);
 
+/* The garbage collector's way through what was registered, and its end. */
+int core_context_traverse(core_variables *variables, visitproc visit, void *arg);
+void core_context_clear(core_variables *variables);
+
 /* fresh_context(current): a context in which current() gives this, and nothing else is set. */
 PyObject *core_context_fresh(PyObject *module, PyObject *current);
 

@@ -425,12 +425,13 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->message_restore);
     Py_VISIT(state->actor_id_class);
     Py_VISIT(state->ref_extras);
-    Py_VISIT(state->variables.keys);
-    Py_VISIT(state->variables.known);
-    Py_VISIT(state->variables.key_of);
-    Py_VISIT(state->variables.find);
-    Py_VISIT(state->variables.refuse);
-    Py_VISIT(state->variables.unreadable);
+    Py_VISIT(state->current_var);
+    Py_VISIT(state->cancelled_error);
+    Py_VISIT(state->future_class);
+    int visited = core_context_traverse(&state->variables, visit, arg);
+    if (visited != 0) {
+        return visited;
+    }
     return pls_codec_traverse(&state->codec, visit, arg);
 }
 
@@ -459,12 +460,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->message_restore);
     Py_CLEAR(state->actor_id_class);
     Py_CLEAR(state->ref_extras);
-    Py_CLEAR(state->variables.keys);
-    Py_CLEAR(state->variables.known);
-    Py_CLEAR(state->variables.key_of);
-    Py_CLEAR(state->variables.find);
-    Py_CLEAR(state->variables.refuse);
-    Py_CLEAR(state->variables.unreadable);
+    core_context_clear(&state->variables);
     pls_codec_clear(&state->codec);
     return 0;
 }
