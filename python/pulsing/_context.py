@@ -86,7 +86,12 @@ def find(key: str) -> contextvars.ContextVar | None:
     module, _, attribute = key.partition(":")
     try:
         variable = getattr(importlib.import_module(module), attribute, None)
-    except ImportError:
+    except Exception as error:  # whatever a module raises that does not fit this process
+        log.warning(
+            "context variables of %s do not follow calls to here, since it cannot be imported: %r",
+            module,
+            error,
+        )
         variable = None
     if not isinstance(variable, contextvars.ContextVar):
         variable = None

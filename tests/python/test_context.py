@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import pulsing
@@ -61,6 +63,9 @@ class Seer:
     def size(self, data):
         return len(data), seen()
 
+    def total(self, array):
+        return int(array.sum()), seen()
+
 
 @as_actor
 class Batched:
@@ -77,6 +82,23 @@ class Threaded:
     def items(self, n):
         for _ in range(n):
             yield seen(), threading.current_thread() is threading.main_thread()
+
+
+def name_of_context():
+    try:
+        return pulsing.current_context().name
+    except RuntimeError:
+        return None
+
+
+class Spawner:
+    def contexts(self):
+        """In the method, and in a thread that is nobody's while the method runs."""
+        seen = [name_of_context()]
+        thread = threading.Thread(target=lambda: seen.append(name_of_context()))
+        thread.start()
+        thread.join()
+        return seen
 
 
 class Receiver(Actor):
@@ -163,6 +185,10 @@ async def test_they_go_with_large_payloads_and_broadcasts(system):
         assert await refs[1].size([data, "y" * bytes_count]) == (2, ("big", "nobody"))
     request.set("long " * 2000)
     assert await refs[1].size(b"z" * 100_000) == (100_000, ("long " * 2000, "nobody"))
+    array = np.arange(100_000)
+    expected = (int(array.sum()), ("long " * 2000, "nobody"))
+    assert [await r.total(array) for r in refs] == [expected] * 3
+    assert await Group(refs).total(array) == [expected] * 3
 
 
 @pytest.mark.both_loops
@@ -183,6 +209,12 @@ async def test_they_reach_the_thread_of_an_actor(system):
         request.set("t")
         assert await ref.plain() == (("t", "nobody"), False)
         assert [x async for x in ref.items(3)] == [(("t", "nobody"), False)] * 3
+
+
+async def test_a_thread_beside_a_handler_is_in_no_actor(system):
+    kind = as_actor(Spawner)
+    refs = await system.spawn(kind(), "own"), await kind.local(system, name="own2")
+    assert [await ref.contexts() for ref in refs] == [["own", None], ["own2", None]]
 
 
 @pytest.mark.both_loops
@@ -280,8 +312,9 @@ class Stays:
 async def test_a_variable_may_stay(system):
     refs = [await system.spawn(Stays()), await Stays.local(system)]
     pulsing.context_stays(staying)
-    staying.set(threading.Lock())
-    assert [await ref.get() for ref in refs] == ["unset"] * 2
+    for value in ("mine", threading.Lock()):
+        staying.set(value)
+        assert [await ref.get() for ref in refs] == ["unset"] * 2
     with pytest.raises(TypeError, match="context variables, not 'x'"):
         pulsing.context_stays("x")
 
@@ -306,9 +339,10 @@ def test_they_follow_the_blocking_form_from_any_thread():
 
 
 SCRIPT = """
-import asyncio, contextvars
-from pulsing import as_actor, create_actor_system
+import asyncio, contextvars, threading
+from pulsing import CodecError, as_actor, create_actor_system
 user = contextvars.ContextVar("user")
+unused = contextvars.ContextVar("unused")
 
 @as_actor
 class Who:
@@ -324,6 +358,11 @@ async def main():
         print(await one.am_i())
         user.set("ada")
         print(await one.am_i(), await one.relay(two))
+        unused.set(threading.Lock())
+        try:
+            await (await system.spawn(Who())).am_i()
+        except CodecError as error:
+            print("'unused'" in str(error))
 
 asyncio.run(main())
 """
@@ -335,7 +374,7 @@ def test_a_script_s_own_variables_follow(tmp_path):
     done = subprocess.run(
         [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=os.environ
     )
-    assert done.stdout == "nobody\nada ada's friend\n", done.stderr
+    assert done.stdout == "nobody\nada ada's friend\nTrue\n", done.stderr
 
 
 @as_actor(thread=True)
@@ -400,3 +439,130 @@ async def test_a_slow_generator_in_a_thread_holds_up_nobody(system):
     with pytest.raises(ValueError):
         async for _ in reader:
             pass
+
+
+@pytest.mark.both_loops
+async def test_the_bound_is_for_all_variables_of_a_call_together(system):
+    ref = await Seer.local(system)
+    request.set("x" * 40_000)
+    tenant.set("y" * 20_000)
+    assert await ref.plain() == ("x" * 40_000, "y" * 20_000)
+    tenant.set("y" * 40_000)
+    with pytest.raises(CodecError, match=r"'(request|tenant)'.*more than 65536 bytes"):
+        await ref.plain()
+    with pytest.raises(CodecError, match="more than 65536 bytes"):
+        await Group([ref]).plain()
+
+
+async def test_what_cannot_be_sent_is_in_nobody_s_way_but_its_calls(system):
+    """Places, names and ends of actors are asked for by calls, too, which carry no variables."""
+    request.set(threading.Lock())
+    ref = await Seer.local(system, name="seer")
+    assert await system.find("seer") == ref
+    watch = asyncio.ensure_future(system.watch(ref))
+    with pytest.raises(CodecError, match="'request'"):
+        await ref.plain()
+    await system.stop(ref)
+    assert await asyncio.wait_for(watch, 20) == "it has been stopped"
+
+
+async def test_a_variable_that_nothing_names_is_known_to_its_own_process(system):
+    nameless: contextvars.ContextVar = contextvars.ContextVar("nameless", default="unset")
+
+    class Here:
+        def receive(self, msg):
+            return nameless.get()
+
+    here, there = await system.spawn(Here()), await Seer.local(system)
+    nameless.set("set")
+    assert await here.ask("x") == "set"
+    nameless.set(threading.Lock())
+    assert await there.plain() == (None, "nobody")
+    nameless.set("again")
+    assert await here.ask("x") == "again", "the worker's call had not even looked at it"
+
+
+async def test_a_module_that_cannot_be_loaded_there_leaves_its_variable_unset(
+    tmp_path, monkeypatch
+):
+    from pulsing.actor import SystemConfig
+
+    (tmp_path / "pls_only_here.py").write_text(
+        "import contextvars, os\n"
+        "if os.environ['PLS_MAKER'] != str(os.getpid()):\n"
+        "    raise RuntimeError('no device here')\n"
+        "v = contextvars.ContextVar('v')\n"
+    )
+    monkeypatch.setenv("PLS_MAKER", str(os.getpid()))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import pls_only_here
+
+    async with await create_actor_system(SystemConfig.standalone().with_workers(1)) as system:
+        ref = await Seer.local(system)
+        pls_only_here.v.set(1)
+        request.set("goes")
+        assert await ref.plain() == ("goes", "nobody")
+
+
+class Future:
+    """Methods that give a future, and are no coroutines."""
+
+    def give(self, value):
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.01, future.set_result, value)
+        return future
+
+    def fail(self):
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(ValueError("spilled"))
+        return future
+
+    def never(self):
+        self.future = asyncio.get_running_loop().create_future()
+        return self.future
+
+    def was_cancelled(self):
+        return self.future.cancelled()
+
+
+@pytest.mark.both_loops
+async def test_a_future_that_a_method_gives_is_waited_for(system):
+    kind = as_actor(Future)
+    for ref in (await system.spawn(kind()), await kind.local(system)):
+        assert await asyncio.gather(*[ref.give(n) for n in range(3)]) == [0, 1, 2]
+        with pytest.raises(ValueError, match="spilled"):
+            await ref.fail()
+        with pytest.raises(pulsing.AskTimeout):
+            await ref.never.options(timeout=0.05)()
+        assert await ref.was_cancelled()
+
+
+async def test_calls_with_variables_leave_no_memory_behind(system):
+    """Whatever their ends: both sides of these calls are in this process."""
+    ref = await system.spawn(Seer())
+    bad = [threading.Lock(), "x" * 100_000, Unreadable()]
+
+    async def some(count):
+        for n in range(count):
+            tokens = request.set(["value", n]), tenant.set((n, "t" * 100))
+            assert await ref.plain() == (["value", n], (n, "t" * 100))
+            await ref.later()
+            assert len([x async for x in ref.items(2)]) == 2
+            tenant.reset(tokens[1])
+            request.set(bad[n % 3])
+            with pytest.raises(CodecError):
+                await ref.plain()
+            request.reset(tokens[0])
+
+    async def grown(count):
+        gc.collect()
+        blocks = sys.getallocatedblocks()
+        await some(count)
+        gc.collect()
+        return sys.getallocatedblocks() - blocks
+
+    await some(60)
+    counts = [sys.getrefcount(x) for x in (request, tenant, *bad)]
+    # What the interpreter makes once, late, is not made twice.
+    assert min([await grown(300), await grown(300)]) < 100, "a third of a block for a round"
+    assert [sys.getrefcount(x) for x in (request, tenant, *bad)] == counts
