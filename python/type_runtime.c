@@ -89,8 +89,7 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
     if (err != PLS_OK) {
         PyErr_Format(
             rt->state->errors[err == PLS_ECLOSED ? CORE_SYSTEM_CLOSED : CORE_PULSING_ERROR],
-            "attaching to the node failed: %s (%s)", trouble[0] != '\0' ? trouble : "no details",
-            pls_err_text(err));
+            "the node cannot be used: %s", trouble[0] != '\0' ? trouble : pls_err_text(err));
         return -1;
     }
     const pls_attach_info *info = pls_attach_info_of(pulsing_attach_of(rt->p));

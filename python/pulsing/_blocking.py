@@ -24,6 +24,7 @@ from ._supervision import ACTOR_REBUILDING
 from ._system import (
     LEFT_LOOKS_MAX,
     LEFT_PAUSE_S,
+    NOT_REMOTE,
     ActorSystem,
     Placer,
     check_name,
@@ -159,7 +160,25 @@ class BlockingSystem:
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
         rt.slow_ask = config.slow_ask or 0.0
+        endpoints = {"reported": BlockingSystem._reported}
+        unlimited = 1 << 20
+        self._cell = rt.host(
+            self,
+            endpoints,
+            None,
+            False,
+            None,
+            None,
+            "system",
+            unlimited,
+            unlimited,
+            0,
+            system_actor=True,
+        )
         rt.start(self, self)
+
+    def _reported(self, event: dict[str, Any]) -> None:
+        """Every program of the node is told of events; here the background system reads them."""
 
     @property
     def node_id(self) -> NodeId:
@@ -228,7 +247,7 @@ class BlockingSystem:
         check_name(name)
         kind, index = self._placer.normalize(placement)
         if kind == "remote":
-            raise ActorNotFound("placement='remote': this node knows no other node")
+            raise ActorNotFound(NOT_REMOTE)
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             background = self._hosting()
             spawn = background.system._spawn_class(
@@ -356,6 +375,19 @@ class BlockingSystem:
             place = self._next_home(ref, place)
         return "it has been stopped"
 
+    def link(self, a: Any, b: Any) -> None:
+        """From now on the end of one, by a stop or a death, ends the other; messages that wait for
+        it fail with ActorDied."""
+        self._check()
+        for one, other in ((a, b), (b, a)):
+            place = self._home(one)
+            if place is None:
+                continue  # it is gone: the other one learns so from its own side
+            try:
+                self._system_ref(*place).follow(one._id, other)
+            except ActorDied:
+                continue
+
     def stop(self, actor: Any, now: bool = False, timeout: float | None = None) -> None:
         """Ends an actor, by name or ref."""
         self._check()
@@ -380,6 +412,7 @@ class BlockingSystem:
 
     def joined(self, timeout: float | None = None) -> None:
         """Waits until a seed has answered; at once without seeds."""
+        _cluster.check_seconds(timeout)
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check()

@@ -43,6 +43,14 @@ def listing(rt: Any, reply: tuple) -> list[dict[str, Any]]:
     return rows(rt, reply[7]) or [own]
 
 
+def check_seconds(timeout: Any) -> None:
+    """ValueError for a `timeout` that is none."""
+    if timeout is None:
+        return
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
+        raise ValueError(f"timeout: expected seconds, got {timeout!r}")
+
+
 def not_joined(timeout: float, reply: tuple) -> NodeUnreachable:
     """The error of joined()."""
     return NodeUnreachable(f"no seed has answered within {timeout:g} s ({reply[6]})")
@@ -69,8 +77,7 @@ class Cluster:
 
     async def joined(self, timeout: float | None) -> None:
         """Waits until another node is known, or none is looked for."""
-        if timeout is not None and (isinstance(timeout, bool) or not timeout >= 0):
-            raise ValueError(f"timeout: expected seconds, got {timeout!r}")
+        check_seconds(timeout)
         await asyncio.shield(self._follow())
         arrival = asyncio.get_running_loop().create_future()
         self._waiting.add(arrival)

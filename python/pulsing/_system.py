@@ -11,7 +11,7 @@ from typing import Any
 
 from . import _core
 from ._actor import ActorContext, describe
-from ._cluster import Cluster
+from ._cluster import Cluster, check_seconds
 from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_address, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
@@ -20,6 +20,7 @@ from ._supervision import ACTOR_REBUILDING, Events, last_words
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
+NOT_REMOTE = "placement: actors cannot be made on other nodes yet; start them there"
 ROLE_WORKER = 2
 # A handler that has kept its worker's thread for longer makes others look for another worker.
 HELD_S = 0.001
@@ -184,9 +185,11 @@ class Placer:
             return "index", placement
         if placement == NodeId(self.rt.node_id):
             return "worker", 0
+        if isinstance(placement, NodeId):
+            raise ActorNotFound(NOT_REMOTE)
         raise ValueError(
             f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', "
-            "a worker's index or a node id"
+            "a worker's index or a NodeId"
         )
 
 
@@ -361,7 +364,7 @@ class ActorSystem:
         flags = flags_of(public) if name is not None else 0
         kind, index = self._placer.normalize(placement)
         if kind == "remote":
-            raise ActorNotFound("placement='remote': this node knows no other node")
+            raise ActorNotFound(NOT_REMOTE)
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             description = describe(cls)
             hosted = await self._host.start(lambda: cls(*args, **kwargs), description, name, flags)
@@ -476,7 +479,7 @@ class ActorSystem:
         if not isinstance(other, ActorId):
             raise TypeError(f"expected a name or an ActorId, got {other!r}")
         if bytes(other.node_id) != self._rt.node_id:
-            raise ActorNotFound(f"{other} belongs to another node, which this one does not know")
+            raise ActorNotFound(f"{other} is on another node, which cannot be called yet")
         return self._rt.ref(other.number, 0, False, other.name, "actor")
 
     def actors(self) -> list[dict[str, Any]]:
@@ -705,11 +708,8 @@ def worker_listing(rt: Any) -> list[dict[str, Any]]:
 
 def wait_ms(timeout: float | None) -> int:
     """Milliseconds for the node of a `timeout` in seconds; None does not wait."""
-    if timeout is None:
-        return 0
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or timeout < 0:
-        raise ValueError(f"timeout: expected seconds, got {timeout!r}")
-    return min(int(timeout * 1000), WAIT_FOREVER - 1)
+    check_seconds(timeout)
+    return 0 if timeout is None else int(min(timeout * 1000, WAIT_FOREVER - 1))
 
 
 def place_of(reply: tuple) -> tuple[int, int]:

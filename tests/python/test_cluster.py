@@ -10,7 +10,14 @@ import time
 
 import pytest
 
-from pulsing.actor import NodeUnreachable, SystemConfig, create_actor_system
+import pulsing
+from pulsing.actor import (
+    ActorNotFound,
+    NodeUnreachable,
+    SystemConfig,
+    as_actor,
+    create_actor_system,
+)
 
 LOOPBACK = "127.0.0.1:0"
 SEEN_S = 0.3  # until two nodes see each other
@@ -140,3 +147,51 @@ async def test_without_seeds_joined_returns_at_once():
         rows = await alone.members()
         assert [row["status"] for row in rows] == ["Alive"]
         assert rows[0]["node_id"] == str(alone.node_id)
+
+
+@as_actor
+class Quiet:
+    def nothing(self):
+        pass
+
+
+@pytest.mark.asyncio
+async def test_what_does_not_go_between_nodes_yet_is_said():
+    async with await create_actor_system(config()) as one:
+        ref = await one.spawn(Quiet(), "quiet", public=True)
+        async with await create_actor_system(config(one.addr)) as two:
+            await two.joined(BOUND_S)
+            assert await two.find("quiet") is None
+            for place in ("remote", one.node_id):
+                with pytest.raises(ActorNotFound, match="cannot be made on other nodes yet"):
+                    await Quiet.local(two, placement=place)
+            with pytest.raises(ActorNotFound, match="another node, which cannot be called yet"):
+                await two.actor_ref(ref.actor_id)
+
+
+BAD_SECONDS = ["5", True, -1, float("nan")]
+
+
+@pytest.mark.asyncio
+async def test_a_time_that_is_none_is_refused_by_name():
+    async with await create_actor_system(SystemConfig(workers=0)) as system:
+        for bad in BAD_SECONDS:
+            with pytest.raises(ValueError, match="timeout: expected seconds, got"):
+                await system.joined(bad)
+            with pytest.raises(ValueError, match="timeout: expected seconds, got"):
+                await system.find("name", timeout=bad)
+
+
+def test_the_blocking_form_joins_too():
+    with pulsing.connect(config()) as one, pulsing.connect(config(one.addr)) as two:
+        for bad in BAD_SECONDS:
+            with pytest.raises(ValueError, match="timeout: expected seconds, got"):
+                two.joined(bad)
+        two.joined(BOUND_S)
+        assert {row["addr"] for row in two.members()} == {one.addr, two.addr}
+        assert not two.isolated()
+        other = next(event for event in two.events() if event["addr"] == one.addr)
+        assert other["event"] == "joined"
+    with pulsing.connect(config("127.0.0.1:1")) as alone:
+        with pytest.raises(NodeUnreachable, match=r"127\.0\.0\.1:1"):
+            alone.joined(0.3)

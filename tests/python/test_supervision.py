@@ -410,12 +410,28 @@ def test_the_blocking_form_has_events_too():
         member.fail.tell("to nobody")
         event = _next_of(events, "dead_letters")
         assert (event["reason"], event["count"]) == ("no_actor", 1)
+        assert Member.local(system).pid() != os.getpid()  # takes in what had come until then
+        lost = system.dead_letters()
         ended = []
         reader = threading.Thread(target=lambda: ended.extend(events))
         reader.start()
     reader.join(20)
     assert not reader.is_alive()
-    assert [event["event"] for event in ended][-1] == "left"
+    assert [event["event"] for event in ended] == ["left"], "and nothing lost that was not"
+    assert not any(lost.values())
     assert [event["event"] for event in other][-1] == "left"
     with pytest.raises(SystemClosed):
         system.events()
+
+
+def test_the_blocking_form_links_too():
+    with pulsing.connect(SystemConfig.standalone().with_workers(2)) as system:
+        pair = [Member.local(system, placement=n) for n in range(2)]
+        other = Member.local(system, placement=0)
+        system.link(*pair)
+        system.link(other, pair[0])
+        system.stop(pair[1])
+        for member in (pair[0], other):
+            assert "linked" in system.watch(member) or "stopped" in system.watch(member)
+            with pytest.raises(ActorDied):
+                member.pid()
