@@ -138,7 +138,8 @@ CALLS = """
     restart= max_restarts min_backoff max_backoff ActorFailed ActorDied ActorExists ActorNotFound
     AskTimeout DeadlockError MailboxFull StreamClosed mailbox= overflow= max_concurrency thread=True
     placement= detached=True env= setup= @batch max_size max_wait Pool.create policy= resize Group
-    Topic pulsing.connect dead_letters
+    Topic pulsing.connect dead_letters system.link system.events members() joined( isolated()
+    with_advertise with_cluster_key context_stays
 """
 
 
