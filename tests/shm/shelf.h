@@ -6,6 +6,7 @@
 #include "shm/lease.h"
 #include "tests/shm/pair.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* What the node does for payloads: it keeps the read-only descriptors that arenas publish and gives
@@ -16,7 +17,7 @@ typedef struct shelf {
     int fds[SHELF_MAX]; /* by segment number; 0: none */
     uint32_t published;
     uint32_t retired;
-    uint32_t resolved;
+    _Atomic uint32_t resolved; /* any receiver's thread counts */
     pls_err answer; /* for the next publish or resolve, if not PLS_OK */
 } shelf;
 
@@ -53,7 +54,7 @@ static inline pls_err shelf_resolve(void *context, uint32_t slot, uint32_t epoch
         return PLS_ENOENT;
     }
     *fd_out = dup(s->fds[segment]);
-    s->resolved++;
+    atomic_fetch_add_explicit(&s->resolved, 1, memory_order_relaxed);
     return PLS_OK;
 }
 
