@@ -193,8 +193,6 @@ static void reply_deliver(pulsing *p, uint64_t call_id, const pls_arrival *arriv
         call->state = PLS_CALL_STREAM;
         pls_watch_wait_kind(p, call, PLS_OBS_WAIT_STREAM_READ);
         message->origin.call_id = call_id;
-        message->origin.slot = arrival->slot;
-        message->origin.epoch = arrival->epoch;
         if (abandoned) {
             pls_link_signal(p, arrival->slot, arrival->epoch, PLS_WIRE_STREAM_CLOSE, writer, 0);
         }
@@ -220,6 +218,8 @@ static void reply_handle(pulsing *p, const pls_arrival *arrival, const pls_wire_
         call = pls_call_find(p, head->call_id);
     }
     message->origin.credit = head->credit;
+    message->origin.slot = arrival->slot;
+    message->origin.epoch = arrival->epoch;
     if (arrival->type == PLS_WIRE_STREAM_ITEM && call->state == PLS_CALL_STREAM) {
         p->on.stream_item(p->on.context, call->user, message);
     } else if (arrival->type == PLS_WIRE_STREAM_END && call->state == PLS_CALL_STREAM) {

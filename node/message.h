@@ -22,6 +22,9 @@ typedef enum pls_wire_type {
     PLS_WIRE_STREAM_CLOSE = 8, /* pls_wire_signal: id = writer id; the reader is gone */
     PLS_WIRE_STREAM_OPEN = 9,  /* pls_wire_signal: id = writer id, value = the reader's call id */
     PLS_WIRE_PROBE = 10,       /* pls_wire_probe, then a pls_wire_link for each ask followed */
+    PLS_WIRE_ROUTE = 11,       /* pls_wire_route; this and what follows is for the gateway */
+    PLS_WIRE_UNROUTE = 12,     /* pls_wire_signal: id = what a route was given for */
+    PLS_WIRE_FAR_OPEN = 13,    /* pls_wire_far_open */
 } pls_wire_type;
 
 /* The runtime's byte of the record flags. */
@@ -82,6 +85,26 @@ typedef struct pls_wire_probe {
     uint8_t unused;
 } pls_wire_probe;
 
+#define PLS_WIRE_NODE_ID_BYTES 16
+
+/* What the sender means by target `id` from now on: an actor of another node. */
+typedef struct pls_wire_route {
+    uint64_t id;
+    uint64_t actor_id;
+    uint8_t node_id[PLS_WIRE_NODE_ID_BYTES];
+} pls_wire_route;
+
+/* The sender reads, as `call_id`, the stream that a process of another node writes. */
+typedef struct pls_wire_far_open {
+    uint64_t call_id;
+    uint64_t writer_id;
+    uint8_t node_id[PLS_WIRE_NODE_ID_BYTES];
+    uint32_t epoch; /* of that process, as the next */
+    uint32_t slot;
+} pls_wire_far_open;
+
+_Static_assert(sizeof(pls_wire_route) == 32, "no padding on the wire");
+_Static_assert(sizeof(pls_wire_far_open) == 40, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_probe) == 32, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_request) == 56, "no padding on the wire");
 _Static_assert(sizeof(pls_wire_reply) == 16, "no padding on the wire");

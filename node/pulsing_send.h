@@ -15,6 +15,12 @@
  * Errors:  PLS_ENOMEM. Owns: gives a reference. Threads: owner thread; never blocks. */
 PLS_MUST_USE pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t window,
                                         bool restartable, pulsing_target **target_out);
+/* The same for an actor of another node; of this node, it is as above. The target has an id of its
+ * own, which counts in this process alone.
+ * Errors:  PLS_EUNSUPPORTED  this node has no network; else as pulsing_call_begin(). */
+PLS_MUST_USE pls_err pulsing_target_far_get(pulsing *p, const uint8_t node_id[PULSING_NODE_ID_BYTES],
+                                            uint64_t actor_id, uint32_t window,
+                                            pulsing_target **target_out);
 void pulsing_target_release(pulsing_target *target);
 uint64_t pulsing_target_id(const pulsing_target *target);
 uint32_t pulsing_target_slot(const pulsing_target *target);
@@ -76,6 +82,10 @@ PLS_MUST_USE pls_err pulsing_stream_signal(pulsing *p, uint32_t slot, uint32_t e
 /* Asks the writer (slot, epoch, id) to send its stream here as `user`; gives the reader's call. */
 PLS_MUST_USE pls_err pulsing_stream_subscribe(pulsing *p, uint32_t slot, uint32_t epoch,
                                               uint64_t writer_id, void *user, uint64_t *call_out);
+
+/* The same for a writer of another node. */
+PLS_MUST_USE pls_err pulsing_stream_far_subscribe(pulsing *p, const pulsing_far_writer *writer,
+                                                  void *user, uint64_t *call_out);
 
 /* Nobody waits for this call any more: no callback follows, and the handler is told. */
 void pulsing_call_cancel(pulsing *p, uint64_t call_id);

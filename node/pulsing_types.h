@@ -31,6 +31,7 @@ typedef enum pulsing_status {
     PULSING_CLOSED = 10,      /* the system is closed; payload: text */
     PULSING_BAD_MESSAGE = 11, /* the receiver could not read it; payload: text */
     PULSING_UNABLE = 12,      /* asked of a process that does no such thing; payload: text */
+    PULSING_UNREACHABLE = 13, /* the actor's node is lost; payload: text */
 } pulsing_status;
 
 typedef enum pulsing_overflow {
@@ -110,6 +111,18 @@ typedef struct pulsing_callbacks {
      * no longer shows it, or a packet waits for room in the socket. */
     void (*notice)(void *context);
 } pulsing_callbacks;
+
+/* An actor of another node lives there: in the slot of the node process, which passes messages on. */
+#define PULSING_FAR_SLOT 0
+#define PULSING_NODE_ID_BYTES 16
+
+/* The writer of a stream in another node. */
+typedef struct pulsing_far_writer {
+    uint8_t node_id[PULSING_NODE_ID_BYTES];
+    uint64_t writer_id;
+    uint32_t slot;
+    uint32_t epoch;
+} pulsing_far_writer;
 
 /* What an ask or a tell is made of, besides its payload. */
 typedef struct pulsing_call {

@@ -90,6 +90,14 @@ typedef enum pls_target_state {
     PLS_TARGET_DEAD
 } pls_target_state;
 
+/* An actor of another node, by which its target is found again. */
+typedef struct pls_far {
+    struct pls_far *next; /* in its hash bucket */
+    pulsing_target *target;
+    uint64_t actor_id;
+    uint8_t node_id[PULSING_NODE_ID_BYTES];
+} pls_far;
+
 struct pulsing_target {
     pulsing *p;
     struct pulsing_target *next; /* in its hash bucket */
@@ -108,8 +116,9 @@ struct pulsing_target {
     pulsing_target *next_starved;
     uint16_t retain_index;
     bool has_retain_index;
-    bool starved;   /* waits for a started word */
-    bool unsettled; /* MOVING, and what its last host has started is not yet looked up */
+    bool starved;        /* waits for a started word */
+    bool unsettled;      /* MOVING, and what its last host has started is not yet looked up */
+    struct pls_far *far; /* an actor of another node; NULL: of this one */
 };
 
 typedef struct pls_owed {
@@ -185,6 +194,7 @@ typedef struct pls_leaving {
 } pls_leaving;
 
 #define PLS_BUCKETS 4096
+#define PLS_FAR_BUCKETS 1024
 
 struct pulsing {
     pls_attach *attach;
@@ -205,6 +215,8 @@ struct pulsing {
     pulsing_target *targets[PLS_BUCKETS];
     pulsing_target *starved_first; /* counted */
     pulsing_target *starved_last;
+    pls_far *fars[PLS_FAR_BUCKETS];
+    uint32_t far_counter;
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;
     uint32_t actor_count;

@@ -76,6 +76,8 @@ bool pls_target_lost_sight(pulsing *p, pulsing_target *target);
 void pls_targets_slot_died(pulsing *p, uint32_t slot, uint32_t epoch, const char *text, bool dying);
 void pls_targets_free(pulsing *p);
 pulsing_target *pls_target_find(pulsing *p, uint64_t actor_id);
+/* far.c: the last ref to an actor of another node is gone. */
+void pls_far_forget(pulsing *p, pls_far *far);
 
 /* started.c */
 /* A request starts: recorded if its sender keeps a copy. */

@@ -49,6 +49,9 @@ pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t window, bool 
 static void target_free(pulsing *p, pulsing_target *target)
 {
     pls_retain_forget(p, target);
+    if (target->far != NULL) {
+        pls_far_forget(p, target->far);
+    }
     free(target->dead_text);
     free(target);
 }

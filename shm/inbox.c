@@ -35,7 +35,7 @@ struct pls_inbox {
     uint32_t corrupt_slot;
     pls_bitmap ready;
     pls_bitmap owed;
-    pls_bitmap poisoned;    /* rings that hold what no correct producer writes */
+    pls_bitmap shut;        /* rings that are not read: corrupt ones, and those that are held */
     pls_bitmap current_bit; /* the bit of `current` */
     uint64_t arm_count;
     uint64_t recheck_found_work;
@@ -270,7 +270,7 @@ static bool turn_take(pls_inbox *inbox)
             return false;
         }
         bit_clear(&inbox->ready, slot);
-        if (ring_open(inbox, slot) && !bit_get(&inbox->poisoned, slot)) {
+        if (ring_open(inbox, slot) && !bit_get(&inbox->shut, slot)) {
             current_set(inbox, slot);
             return true;
         }
@@ -280,7 +280,7 @@ static bool turn_take(pls_inbox *inbox)
 static void current_poison(pls_inbox *inbox)
 {
     inbox->corrupt_slot = inbox->current;
-    bit_set(&inbox->poisoned, inbox->current);
+    bit_set(&inbox->shut, inbox->current);
     inbox->waiting_unchecked = false;
     current_set(inbox, NO_SLOT);
 }
@@ -452,6 +452,24 @@ void pls_inbox_look(pls_inbox *inbox, uint32_t slot)
     bit_set(&inbox->ready, slot);
 }
 
+void pls_inbox_hold(pls_inbox *inbox, uint32_t slot, bool hold)
+{
+    pls_assert(slot < PLS_SLOTS_MAX);
+    pls_assert(!inbox->popped || inbox->current != slot);
+    if (!hold) {
+        if (inbox->epochs[slot] != 0 && !inbox->rings[slot].corrupt) {
+            bit_clear(&inbox->shut, slot);
+            bit_set(&inbox->ready, slot);
+        }
+        return;
+    }
+    bit_set(&inbox->shut, slot);
+    if (slot == inbox->current) {
+        waiting_check(inbox);
+        current_set(inbox, NO_SLOT);
+    }
+}
+
 void pls_inbox_started_store(pls_inbox *inbox, uint32_t from_slot, uint32_t index, uint64_t value)
 {
     pls_assert(from_slot < PLS_SLOTS_MAX);
@@ -501,7 +519,7 @@ pls_err pls_inbox_close_ring(pls_inbox *inbox, uint32_t slot)
     }
     bit_clear(&inbox->ready, slot);
     bit_clear(&inbox->owed, slot);
-    bit_clear(&inbox->poisoned, slot);
+    bit_clear(&inbox->shut, slot);
     inbox->epochs[slot] = 0;
     pls_err err = pls_segment_punch(inbox->memory.fd,
                                     PLS_INBOX_RINGS_OFFSET + (uint64_t)slot * PLS_RING_SPAN_BYTES,

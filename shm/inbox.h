@@ -126,6 +126,10 @@ bool pls_inbox_take_owed(pls_inbox *inbox, pls_bitmap *taken_out);
  * Threads: owner thread; never blocks. */
 void pls_inbox_look(pls_inbox *inbox, uint32_t slot);
 
+/* Leave a slot's ring unread (true) until told otherwise; what is in it stays, and its producer
+ * waits once it is full. Threads: owner thread; never blocks. */
+void pls_inbox_hold(pls_inbox *inbox, uint32_t slot, bool hold);
+
 /* Record, before the handler is called, which message of restartable actor number `index` of that
  * producer is about to start. A value lower than an earlier one changes nothing.
  * Units:   `index` below PLS_STARTED_MAX; `value` the runtime's own sequence, from 1.
