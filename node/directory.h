@@ -90,6 +90,7 @@ typedef struct pls_directory_header {
     uint64_t node_started_ns;
     char name[PLS_NAME_BYTES_MAX + 1];
     char address[PLS_DIRECTORY_ADDRESS_BYTES]; /* where the node listens; "": it does not */
+    uint32_t has_key; /* what comes from other nodes comes from members of the cluster */
 } pls_directory_header;
 
 typedef struct pls_directory {

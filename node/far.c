@@ -25,8 +25,8 @@ static uint32_t bucket(const uint8_t *node_id, uint64_t actor_id)
 static pls_far *far_find(const pulsing *p, const uint8_t *node_id, uint64_t actor_id)
 {
     pls_far *far = p->fars[bucket(node_id, actor_id)];
-    while (far != NULL && (far->actor_id != actor_id ||
-                           memcmp(far->node_id, node_id, sizeof far->node_id) != 0)) {
+    while (far != NULL &&
+           (far->actor_id != actor_id || memcmp(far->node_id, node_id, sizeof far->node_id) != 0)) {
         far = far->next;
     }
     return far;
@@ -114,8 +114,7 @@ pls_err pulsing_stream_far_subscribe(pulsing *p, const pulsing_far_writer *write
         return pulsing_stream_subscribe(p, writer->slot, writer->epoch, writer->writer_id, user,
                                         call_out);
     }
-    uint64_t call_id =
-        pls_call_open(p, NULL, user, PULSING_FAR_SLOT, NODE_EPOCH, PLS_CALL_STREAM);
+    uint64_t call_id = pls_call_open(p, NULL, user, PULSING_FAR_SLOT, NODE_EPOCH, PLS_CALL_STREAM);
     if (call_id == 0) {
         return PLS_ENOMEM;
     }

@@ -18,7 +18,8 @@ PLS_MUST_USE pls_err pulsing_target_get(pulsing *p, uint64_t actor_id, uint32_t 
 /* The same for an actor of another node; of this node, it is as above. The target has an id of its
  * own, which counts in this process alone.
  * Errors:  PLS_EUNSUPPORTED  this node has no network; else as pulsing_call_begin(). */
-PLS_MUST_USE pls_err pulsing_target_far_get(pulsing *p, const uint8_t node_id[PULSING_NODE_ID_BYTES],
+PLS_MUST_USE pls_err pulsing_target_far_get(pulsing *p,
+                                            const uint8_t node_id[PULSING_NODE_ID_BYTES],
                                             uint64_t actor_id, uint32_t window,
                                             pulsing_target **target_out);
 void pulsing_target_release(pulsing_target *target);

@@ -112,7 +112,8 @@ typedef struct pulsing_callbacks {
     void (*notice)(void *context);
 } pulsing_callbacks;
 
-/* An actor of another node lives there: in the slot of the node process, which passes messages on. */
+/* An actor of another node lives there: in the slot of the node process, which passes messages on.
+ */
 #define PULSING_FAR_SLOT 0
 #define PULSING_NODE_ID_BYTES 16
 

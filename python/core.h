@@ -23,6 +23,7 @@ typedef enum core_error {
     CORE_CODEC_ERROR,
     CORE_DEADLOCK,
     CORE_MAILBOX_FULL,
+    CORE_NODE_UNREACHABLE,
     CORE_PULSING_ERROR,
     CORE_STREAM_CLOSED,
     CORE_SYSTEM_CLOSED,
@@ -149,12 +150,18 @@ typedef struct core_runtime {
     bool leader; /* blocking form: some thread waits for all */
     bool closed;
     bool gone; /* the node process has ended */
+    /* The node can have others; and what may be pickled in a message that stays on this host, and
+     * in one that leaves it. */
+    bool networked;
+    unsigned codec_flags[2];
 } core_runtime;
 
 typedef struct core_ref {
     PyObject_HEAD core_runtime *rt;
     pulsing_target *target;
-    uint64_t id;
+    PyObject *node_id; /* bytes: of its own node */
+    uint64_t id;       /* on that node */
+    bool restartable;
     PyObject *name;       /* str or None: for people */
     PyObject *class_name; /* str */
     PyObject *endpoints;  /* dict: method name -> Endpoint */

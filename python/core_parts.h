@@ -61,7 +61,7 @@ typedef struct core_payload {
     uint8_t inline_bytes[PULSING_INLINE_BYTES_MAX];
 } core_payload;
 int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_count,
-                        PyObject *kwnames, core_payload *payload);
+                        PyObject *kwnames, unsigned flags, core_payload *payload);
 int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *payload);
 void core_payload_free(core_runtime *rt, core_payload *payload);
 int core_reply_object(core_runtime *rt, const pulsing_origin *origin, PyObject *object);
@@ -156,6 +156,14 @@ void core_reader_reply(core_runtime *rt, void *user, const pulsing_message *mess
 /* type_ref.c */
 PyObject *core_ref_new(core_runtime *rt, uint64_t actor_id, uint32_t window, bool restartable,
                        PyObject *name, PyObject *class_name);
+/* The same for an actor of the node with this id (bytes), be it this one. */
+PyObject *core_ref_far_new(core_runtime *rt, PyObject *node_id, uint64_t actor_id, uint32_t window,
+                           PyObject *name, PyObject *class_name);
+/* What may be pickled in a message to a slot, or unpickled from there. */
+static inline unsigned core_codec_flags(const core_runtime *rt, uint32_t slot)
+{
+    return rt->codec_flags[slot == PULSING_FAR_SLOT];
+}
 int core_refs_register(core_state *state);
 PyObject *core_endpoint_new(core_ref *ref, PyObject *name);
 double core_timeout_of(PyObject *object);

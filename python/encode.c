@@ -69,7 +69,7 @@ static int sink_send(core_runtime *rt, pulsing_send *send, pls_sink *sink, int w
 
 static void sink_open(core_runtime *rt, pulsing_send *send, pls_sink *sink)
 {
-    pls_sink_init(sink, send->at, send->capacity, PLS_CODEC_ALLOW_PICKLE, rt);
+    pls_sink_init(sink, send->at, send->capacity, core_codec_flags(rt, send->slot), rt);
 }
 
 int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object)
@@ -142,12 +142,11 @@ int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *
 }
 
 int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_count,
-                        PyObject *kwnames, core_payload *payload)
+                        PyObject *kwnames, unsigned flags, core_payload *payload)
 {
     pls_sink sink;
     memset(payload, 0, offsetof(core_payload, inline_bytes));
-    pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes,
-                  PLS_CODEC_ALLOW_PICKLE, rt);
+    pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes, flags, rt);
     if (pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink) < 0 ||
         core_context_put(rt, false, &sink, &payload->context_bytes) < 0) {
         pls_sink_fini(&sink);
@@ -225,7 +224,8 @@ int core_source(core_runtime *rt, const pulsing_message *message, pls_source *so
                 PyObject **block_out)
 {
     *block_out = NULL;
-    *source = pls_source_over(message->payload, message->payload_bytes, PLS_CODEC_ALLOW_PICKLE, rt);
+    *source = pls_source_over(message->payload, message->payload_bytes,
+                              core_codec_flags(rt, message->origin.slot), rt);
     if (message->block == NULL) {
         return 0;
     }

@@ -144,6 +144,8 @@ static core_error status_class(uint8_t status)
         return CORE_DEADLOCK;
     case PULSING_CLOSED:
         return CORE_SYSTEM_CLOSED;
+    case PULSING_UNREACHABLE:
+        return CORE_NODE_UNREACHABLE;
     default:
         return CORE_CODEC_ERROR;
     }
@@ -188,7 +190,7 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
         exception = core_exception(state, status_class(message->status), "%U", text);
     }
     bool died = message->status == PULSING_DIED || message->status == PULSING_NO_ACTOR;
-    if (exception != NULL && died && ref != NULL) {
+    if (exception != NULL && died && ref != NULL && message->origin.slot != PULSING_FAR_SLOT) {
         core_death_tell(ref, exception, message->origin.slot, message->origin.epoch);
     }
     Py_XDECREF(words);

@@ -9,8 +9,9 @@
 #include <string.h>
 
 static const char *const core_error_names[CORE_ERROR_COUNT] = {
-    "ActorDied",  "ActorError",    "ActorFailed", "ActorNotFound", "AskCancelled", "AskTimeout",
-    "CodecError", "DeadlockError", "MailboxFull", "PulsingError",  "StreamClosed", "SystemClosed",
+    "ActorDied",    "ActorError",   "ActorFailed",   "ActorNotFound", "AskCancelled",
+    "AskTimeout",   "CodecError",   "DeadlockError", "MailboxFull",   "NodeUnreachable",
+    "PulsingError", "StreamClosed", "SystemClosed",
 };
 
 static const char *const core_names[CORE_NAME_COUNT] = {

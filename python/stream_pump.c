@@ -258,6 +258,12 @@ PyObject *core_stream_received(core_runtime *rt, core_call *call, const pulsing_
     return result;
 }
 
+typedef struct stream_wire {
+    pulsing_far_writer writer;
+    uint32_t capacity;
+    uint32_t unused;
+} stream_wire;
+
 /* A StreamMessage inside of a message: where its writer is; the reader subscribes on arrival. */
 static int stream_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
 {
@@ -275,11 +281,13 @@ static int stream_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
                         "a received stream cannot be passed on: read it and write its items");
     } else if (end != NULL && type != NULL && core_writer_register((core_writer *)end, rt) == 0) {
         core_writer *writer = (core_writer *)end;
-        uint32_t place[3] = {pulsing_slot(rt->p), pulsing_epoch(rt->p), writer->capacity};
-        result = pls_sink_put(sink, &writer->writer_id, 8) < 0 ||
-                         pls_sink_put(sink, place, sizeof place) < 0
-                     ? -1
-                     : pls_codec_put(codec, type, sink);
+        stream_wire wire = {{.writer_id = writer->writer_id,
+                             .slot = pulsing_slot(rt->p),
+                             .epoch = pulsing_epoch(rt->p)},
+                            writer->capacity,
+                            0};
+        memcpy(wire.writer.node_id, PyBytes_AS_STRING(rt->node_id), sizeof wire.writer.node_id);
+        result = pls_sink_put(sink, &wire, sizeof wire) < 0 ? -1 : pls_codec_put(codec, type, sink);
     }
     Py_XDECREF(end);
     Py_XDECREF(type);
@@ -289,23 +297,23 @@ static int stream_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
 static PyObject *stream_decode(pls_codec *codec, pls_source *source)
 {
     core_runtime *rt = source->context;
-    uint32_t place[3];
-    const uint8_t *bytes = pls_source_take(source, 8 + sizeof place);
+    stream_wire wire;
+    const uint8_t *bytes = pls_source_take(source, sizeof wire);
     if (bytes == NULL) {
         return NULL;
     }
-    memcpy(place, bytes + 8, sizeof place);
-    uint64_t writer_id = 0;
-    memcpy(&writer_id, bytes, 8);
+    memcpy(&wire, bytes, sizeof wire);
     PyObject *type = pls_codec_take(codec, source);
-    core_reader *reader = type != NULL ? core_reader_new(rt, place[2]) : NULL;
+    core_reader *reader = type != NULL ? core_reader_new(rt, wire.capacity) : NULL;
     PyObject *result = NULL;
-    if (reader != NULL && place[0] < 256) {
-        reader->slot = (uint16_t)place[0];
-        reader->epoch = place[1];
-        reader->writer_id = writer_id;
-        pls_err err = pulsing_stream_subscribe(rt->p, place[0], place[1], writer_id, reader,
-                                               &reader->call_id);
+    if (reader != NULL && wire.writer.slot < PLS_SLOTS_MAX) {
+        bool near = memcmp(wire.writer.node_id, PyBytes_AS_STRING(rt->node_id),
+                           sizeof wire.writer.node_id) == 0;
+        pls_err err = pulsing_stream_far_subscribe(rt->p, &wire.writer, reader, &reader->call_id);
+        reader->slot = (uint16_t)(near ? wire.writer.slot : PULSING_FAR_SLOT);
+        reader->epoch = near ? wire.writer.epoch : 1;
+        /* The gateway knows a stream that is read here by its reader. */
+        reader->writer_id = near ? wire.writer.writer_id : reader->call_id;
         if (err == PLS_OK) {
             result = PyObject_CallFunctionObjArgs(rt->state->stream_message_class, type,
                                                   (PyObject *)reader, NULL);

@@ -172,6 +172,7 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
     }
     PyObject *refs = args[0];
     core_runtime *rt = NULL;
+    unsigned flags = UINT_MAX;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(refs); i++) {
         core_ref *ref = (core_ref *)PyList_GET_ITEM(refs, i);
         if (Py_TYPE((PyObject *)ref) != state->ref_type || (rt != NULL && ref->rt != rt)) {
@@ -179,6 +180,7 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
             return NULL;
         }
         rt = ref->rt;
+        flags &= core_codec_flags(rt, pulsing_target_slot(ref->target));
     }
     if (rt == NULL) {
         return PyList_New(0);
@@ -189,7 +191,7 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
         return PyErr_NoMemory();
     }
     if (core_check_use(rt) == 0 &&
-        core_payload_encode(rt, args + 3, (size_t)count - 3, kwnames, payload) == 0) {
+        core_payload_encode(rt, args + 3, (size_t)count - 3, kwnames, flags, payload) == 0) {
         calls = broadcast_each(refs, args[1], PyObject_IsTrue(args[2]) == 1, payload);
         core_payload_free(rt, payload);
     }

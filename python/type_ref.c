@@ -6,6 +6,30 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Takes the reference to `target`. */
+static core_ref *ref_over(core_runtime *rt, pulsing_target *target, PyObject *node_id,
+                          PyObject *name, PyObject *class_name)
+{
+    core_ref *ref = PyObject_GC_New(core_ref, rt->state->ref_type);
+    if (ref == NULL) {
+        pulsing_target_release(target);
+        return NULL;
+    }
+    ref->rt = (core_runtime *)Py_NewRef((PyObject *)rt);
+    ref->target = target;
+    ref->node_id = Py_NewRef(node_id);
+    ref->id = 0;
+    ref->restartable = false;
+    ref->name = Py_NewRef(name);
+    ref->class_name = Py_NewRef(class_name);
+    ref->endpoints = PyDict_New();
+    PyObject_GC_Track(ref);
+    if (ref->endpoints == NULL) {
+        Py_CLEAR(ref);
+    }
+    return ref;
+}
+
 PyObject *core_ref_new(core_runtime *rt, uint64_t actor_id, uint32_t window, bool restartable,
                        PyObject *name, PyObject *class_name)
 {
@@ -18,21 +42,39 @@ PyObject *core_ref_new(core_runtime *rt, uint64_t actor_id, uint32_t window, boo
         core_fail(rt->state, err, "no ref can be made");
         return NULL;
     }
-    core_ref *ref = PyObject_GC_New(core_ref, rt->state->ref_type);
-    if (ref == NULL) {
-        pulsing_target_release(target);
+    core_ref *ref = ref_over(rt, target, rt->node_id, name, class_name);
+    if (ref != NULL) {
+        ref->id = actor_id;
+        ref->restartable = restartable;
+    }
+    return (PyObject *)ref;
+}
+
+PyObject *core_ref_far_new(core_runtime *rt, PyObject *node_id, uint64_t actor_id, uint32_t window,
+                           PyObject *name, PyObject *class_name)
+{
+    pulsing_target *target = NULL;
+    const uint8_t *bytes = (const uint8_t *)PyBytes_AsString(node_id);
+    if (bytes == NULL || core_check_use(rt) < 0) {
         return NULL;
     }
-    ref->rt = (core_runtime *)Py_NewRef((PyObject *)rt);
-    ref->target = target;
-    ref->id = actor_id;
-    ref->name = Py_NewRef(name);
-    ref->class_name = Py_NewRef(class_name);
-    ref->endpoints = PyDict_New();
-    PyObject_GC_Track(ref);
-    if (ref->endpoints == NULL) {
-        Py_DECREF(ref);
+    pls_err err = PyBytes_GET_SIZE(node_id) != PULSING_NODE_ID_BYTES
+                      ? PLS_EINVAL
+                      : pulsing_target_far_get(rt->p, bytes, actor_id, window, &target);
+    if (err == PLS_EUNSUPPORTED) {
+        PyErr_Format(rt->state->errors[CORE_NODE_UNREACHABLE],
+                     "actor %llx lives on another node, and this one has no network: give it an "
+                     "address with SystemConfig.with_addr(...)",
+                     (unsigned long long)actor_id);
         return NULL;
+    }
+    if (err != PLS_OK) {
+        core_fail(rt->state, err, "no ref can be made");
+        return NULL;
+    }
+    core_ref *ref = ref_over(rt, target, node_id, name, class_name);
+    if (ref != NULL) {
+        ref->id = actor_id;
     }
     return (PyObject *)ref;
 }
@@ -130,7 +172,7 @@ static PyObject *ref_is_local(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *ref_get_actor_id(PyObject *self, void *Py_UNUSED(closure))
 {
     core_ref *ref = (core_ref *)self;
-    return PyObject_CallFunction(ref->rt->state->actor_id_class, "OKO", ref->rt->node_id,
+    return PyObject_CallFunction(ref->rt->state->actor_id_class, "OKO", ref->node_id,
                                  (unsigned long long)ref->id, ref->name);
 }
 
@@ -146,6 +188,13 @@ static PyObject *ref_get_place(PyObject *self, void *Py_UNUSED(closure))
                          (unsigned)pulsing_target_epoch(target));
 }
 
+static PyObject *ref_get_far(PyObject *self, void *Py_UNUSED(closure))
+{
+    core_ref *ref = (core_ref *)self;
+    int same = PyObject_RichCompareBool(ref->rt->node_id, ref->node_id, Py_EQ);
+    return same < 0 ? NULL : Py_NewRef(same ? Py_None : ref->node_id);
+}
+
 static PyObject *ref_repr(PyObject *self)
 {
     core_ref *ref = (core_ref *)self;
@@ -158,7 +207,7 @@ static PyObject *ref_repr(PyObject *self)
 static Py_hash_t ref_hash(PyObject *self)
 {
     core_ref *ref = (core_ref *)self;
-    Py_hash_t hash = PyObject_Hash(ref->rt->node_id);
+    Py_hash_t hash = PyObject_Hash(ref->node_id);
     hash = (Py_hash_t)((uint64_t)hash ^ (ref->id * 0x9e3779b97f4a7c15ull));
     return hash == -1 ? -2 : hash;
 }
@@ -172,7 +221,7 @@ static PyObject *ref_compare(PyObject *self, PyObject *other, int op)
     core_ref *b = (core_ref *)other;
     int same = a->id == b->id;
     if (same) {
-        same = PyObject_RichCompareBool(a->rt->node_id, b->rt->node_id, Py_EQ);
+        same = PyObject_RichCompareBool(a->node_id, b->node_id, Py_EQ);
     }
     return same < 0 ? NULL : PyBool_FromLong(op == Py_EQ ? same : !same);
 }
@@ -210,6 +259,7 @@ static void ref_dealloc(PyObject *self)
     if (ref->rt->p != NULL && ref->rt->pid == getpid()) {
         pulsing_target_release(ref->target);
     }
+    Py_DECREF(ref->node_id);
     Py_XDECREF(ref->name);
     Py_XDECREF(ref->class_name);
     Py_DECREF(ref->rt);
@@ -217,16 +267,24 @@ static void ref_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* How refs travel: actor id, window, flags, and what they are called; bound again on arrival. */
+/* How refs travel: actor id, window, flags, node id, and what they are called; bound again on
+ * arrival. */
+typedef struct ref_wire {
+    uint64_t id;
+    uint32_t window;
+    uint8_t restartable;
+    uint8_t node_id[PULSING_NODE_ID_BYTES];
+} __attribute__((packed)) ref_wire;
+
 static int ref_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
 {
     core_ref *ref = (core_ref *)object;
-    uint64_t id = ref->id;
-    uint32_t window = ref->rt->p != NULL ? pulsing_target_window(ref->target) : 0;
-    uint8_t restartable = ref->rt->p != NULL && pulsing_target_restartable(ref->target) ? 1 : 0;
-    if (sink->context != (void *)ref->rt && sink->context != NULL) {
-        core_runtime *rt = sink->context;
-        int same = PyObject_RichCompareBool(rt->node_id, ref->rt->node_id, Py_EQ);
+    core_runtime *rt = sink->context;
+    ref_wire wire = {.id = ref->id, .restartable = ref->restartable};
+    wire.window = ref->rt->p != NULL ? pulsing_target_window(ref->target) : 0;
+    memcpy(wire.node_id, PyBytes_AS_STRING(ref->node_id), sizeof wire.node_id);
+    if (rt != NULL && rt != ref->rt && !rt->networked) {
+        int same = PyObject_RichCompareBool(rt->node_id, ref->node_id, Py_EQ);
         if (same == 0) {
             PyErr_Format(rt->state->errors[CORE_CODEC_ERROR],
                          "%R belongs to another system, which this one is not connected to",
@@ -236,32 +294,46 @@ static int ref_encode(pls_codec *codec, PyObject *object, pls_sink *sink)
             return -1;
         }
     }
-    if (pls_sink_put(sink, &id, sizeof id) < 0 || pls_sink_put(sink, &window, sizeof window) < 0 ||
-        pls_sink_put(sink, &restartable, sizeof restartable) < 0 ||
-        pls_codec_put(codec, ref->name, sink) < 0) {
+    if (pls_sink_put(sink, &wire, sizeof wire) < 0 || pls_codec_put(codec, ref->name, sink) < 0) {
         return -1;
     }
     return pls_codec_put(codec, ref->class_name, sink);
 }
 
+/* A ref to an actor of this node, as nearly all are, or of another one. */
+static PyObject *ref_bind(core_runtime *rt, const ref_wire *wire, PyObject *name,
+                          PyObject *class_name)
+{
+    if (memcmp(wire->node_id, PyBytes_AS_STRING(rt->node_id), sizeof wire->node_id) == 0) {
+        return core_ref_new(rt, wire->id, wire->window, wire->restartable != 0, name, class_name);
+    }
+    PyObject *node_id =
+        PyBytes_FromStringAndSize((const char *)wire->node_id, sizeof wire->node_id);
+    PyObject *ref = node_id != NULL
+                        ? core_ref_far_new(rt, node_id, wire->id, wire->window, name, class_name)
+                        : NULL;
+    Py_XDECREF(node_id);
+    if (ref != NULL) {
+        ((core_ref *)ref)->restartable = wire->restartable != 0;
+    }
+    return ref;
+}
+
 static PyObject *ref_decode(pls_codec *codec, pls_source *source)
 {
     core_runtime *rt = source->context;
-    const uint8_t *bytes = pls_source_take(source, 13);
+    ref_wire wire;
+    const uint8_t *bytes = pls_source_take(source, sizeof wire);
     if (bytes == NULL) {
         return NULL;
     }
-    uint64_t id = 0;
-    uint32_t window = 0;
-    memcpy(&id, bytes, sizeof id);
-    memcpy(&window, bytes + 8, sizeof window);
-    bool restartable = bytes[12] != 0;
+    memcpy(&wire, bytes, sizeof wire);
     PyObject *name = pls_codec_take(codec, source);
     PyObject *class_name = name != NULL ? pls_codec_take(codec, source) : NULL;
     PyObject *ref = NULL;
     if (class_name != NULL && PyUnicode_Check(class_name) &&
         (name == Py_None || PyUnicode_Check(name))) {
-        ref = core_ref_new(rt, id, window, restartable, name, class_name);
+        ref = ref_bind(rt, &wire, name, class_name);
     } else if (!PyErr_Occurred()) {
         PyErr_SetString(rt->state->errors[CORE_CODEC_ERROR], "a ref in a message is malformed");
     }
@@ -295,6 +367,7 @@ static PyMemberDef ref_members[] = {
 static PyGetSetDef ref_getset[] = {
     {"actor_id", ref_get_actor_id, NULL, "The actor's id.", NULL},
     {"_id", ref_get_id, NULL, "The actor's id on its node, a number.", NULL},
+    {"_far", ref_get_far, NULL, "The id of its node, or None: it is this one.", NULL},
     {"_place", ref_get_place, NULL, "The process where it lives: slot and epoch.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

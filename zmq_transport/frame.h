@@ -60,7 +60,7 @@ typedef enum pls_refuse_reason {
 
 #define PLS_ZMQ_NODE_ID_BYTES 16
 #define PLS_FRAME_STREAMS 64
-#define PLS_FRAME_HEAD_BYTES_MAX 4096   /* what the owner says beside a payload */
+#define PLS_FRAME_HEAD_BYTES_MAX 4608   /* what the owner says beside a payload */
 #define PLS_FRAME_INLINE_BYTES_MAX 8192 /* bodies up to this are copied, many to a frame */
 #define PLS_FRAME_RECORDS_BYTES_MAX 16384
 #define PLS_FRAME_CHUNK_BYTES_MAX 262144 /* 0.2 ms at 10 Gbit/s: what another stream waits for */

@@ -188,6 +188,10 @@ void pls_client_dead(pls_client *client)
     if (client->was_joined) {
         acks_expect(client);
     }
+    if (client->was_joined && node->gateway != NULL) {
+        client->acks_missing[PLS_NODE_SLOT / 64] |= 1ull << (PLS_NODE_SLOT % 64);
+        pls_gateway_client_dead(node->gateway, client);
+    }
     pls_restarts_client_dead(node->restarts, client, in_order);
     if (client->worker != NULL) {
         pls_worker_gone(client->worker, &death);

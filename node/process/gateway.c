@@ -275,14 +275,15 @@ pls_err pls_gateway_create(pls_node *node, pls_gateway **gateway_out)
     gateway->again = (pls_alarm){.ring = again_rang, .owner = gateway};
     gateway->trusted = node->settings.options.cluster_key != NULL ||
                        node->settings.options.cluster_key_file != NULL;
+    node->directory->header.has_key = gateway->trusted;
     pls_gate_table_init(&gateway->routes, PLS_GATE_ROUTES_MAX);
     pls_gate_table_init(&gateway->asks, PLS_GATE_CALLS_MAX);
     pls_gate_table_init(&gateway->serves, PLS_GATE_CALLS_MAX);
     pls_clock_init(&gateway->clock);
     pls_err err = memory_create(gateway);
     if (err == PLS_OK) {
-        err = pls_loop_watch(node->loop, &gateway->bell, pls_inbox_eventfd(gateway->inbox),
-                             EPOLLIN);
+        err =
+            pls_loop_watch(node->loop, &gateway->bell, pls_inbox_eventfd(gateway->inbox), EPOLLIN);
     }
     if (err != PLS_OK) {
         pls_gateway_destroy(gateway);

@@ -42,8 +42,8 @@ static pls_err content_take(pls_gateway *gateway, const pls_gate_head *head,
     bool block = (head->flags & PLS_GATE_BLOCK) != 0;
     bool in_block = (head->flags & PLS_GATE_PAYLOAD_IN_BLOCK) != 0;
     memset(out, 0, sizeof *out);
-    out->flags = (uint16_t)((block ? PLS_WIRE_BLOCK : 0) |
-                            (in_block ? PLS_WIRE_PAYLOAD_IN_BLOCK : 0));
+    out->flags =
+        (uint16_t)((block ? PLS_WIRE_BLOCK : 0) | (in_block ? PLS_WIRE_PAYLOAD_IN_BLOCK : 0));
     out->payload = block ? head->payload : arrival->body;
     out->payload_bytes = in_block ? 0 : head->payload_bytes;
     if (!block) {
@@ -148,13 +148,12 @@ static bool request_enter(pls_gateway *gateway, pls_gate_peer *peer, const pls_g
     to->call_id = 0;
     if (head->id == 0) {
         return (head->flags & PLS_GATE_WINDOWED) == 0 ||
-               pls_gate_debt_add(gateway, head->actor, (uint16_t)to->key.slot, peer,
-                                 head->value) == PLS_OK;
+               pls_gate_debt_add(gateway, head->actor, (uint16_t)to->key.slot, peer, head->value) ==
+                   PLS_OK;
     }
-    pls_gate_entry *serve =
-        pls_gate_find(&gateway->serves, (uintptr_t)peer, head->id) == NULL
-            ? pls_gate_open(&gateway->serves, (uintptr_t)peer, head->id)
-            : NULL;
+    pls_gate_entry *serve = pls_gate_find(&gateway->serves, (uintptr_t)peer, head->id) == NULL
+                                ? pls_gate_open(&gateway->serves, (uintptr_t)peer, head->id)
+                                : NULL;
     if (serve == NULL) {
         return false;
     }
@@ -361,8 +360,8 @@ pls_err pls_gate_in_message(void *owner, pls_net_peer *from, const pls_zmq_arriv
 
 /* Whom the body is for has to be there, and the memory; else the body is passed over, and whoever
  * waits is told here. */
-static pls_err reserve_refuse(pls_gateway *gateway, pls_gate_peer *peer,
-                              const pls_gate_head *head, pls_err err)
+static pls_err reserve_refuse(pls_gateway *gateway, pls_gate_peer *peer, const pls_gate_head *head,
+                              pls_err err)
 {
     static const char spent[] =
         "the memory for large payloads of the receiving node is spent: await earlier calls, drop "

@@ -83,8 +83,8 @@ pls_err pls_gate_note_send(pls_gateway *gateway, const pls_gate_note *note)
         return err;
     }
     pls_gate_parcel shape = {.block = note->block,
-                             .len = note->bytes[0] + note->bytes[1] + note->bytes[2] +
-                                    note->bytes[3],
+                             .len =
+                                 note->bytes[0] + note->bytes[1] + note->bytes[2] + note->bytes[3],
                              .type = note->type,
                              .flags = note->flags};
     uint8_t *room = NULL;

@@ -43,9 +43,8 @@ void pls_gate_ask_fail(pls_gateway *gateway, pls_gate_entry *ask, pulsing_status
         pls_gate_answer(gateway, to, call_id, status, text);
         return;
     }
-    pls_wire_reply head = {.call_id = call_id,
-                           .payload_bytes = (uint32_t)strlen(text),
-                           .status = (uint8_t)status};
+    pls_wire_reply head = {
+        .call_id = call_id, .payload_bytes = (uint32_t)strlen(text), .status = (uint8_t)status};
     pls_gate_note note = {.to = to,
                           .type = PLS_WIRE_STREAM_END,
                           .piece = {&head, text},
@@ -122,8 +121,8 @@ static pls_err message_send(pls_gateway *gateway, pls_gate_peer *peer, pls_gate_
     if (err != PLS_OK) {
         return err;
     }
-    head->flags |= (uint8_t)((block ? PLS_GATE_BLOCK : 0) |
-                             (in_block ? PLS_GATE_PAYLOAD_IN_BLOCK : 0));
+    head->flags |=
+        (uint8_t)((block ? PLS_GATE_BLOCK : 0) | (in_block ? PLS_GATE_PAYLOAD_IN_BLOCK : 0));
     head->payload = block && !in_block ? payload : NULL;
     pls_writer w = pls_writer_into(bytes, sizeof bytes);
     pls_gate_head_write(&w, head);
@@ -222,8 +221,7 @@ static pls_gate_entry *ask_open(pls_gateway *gateway, const pls_gate_record *rec
 }
 
 /* A request on its route; what fails is told to the caller. */
-static pls_err request_out(pls_gateway *gateway, pls_gate_record *record,
-                           pls_gate_peer **peer_out)
+static pls_err request_out(pls_gateway *gateway, pls_gate_record *record, pls_gate_peer **peer_out)
 {
     pls_wire_request wire;
     char text[PLS_GATE_TEXT_BYTES_MAX];
@@ -283,8 +281,7 @@ static pls_err answer_read(const pls_gate_record *record, pls_wire_reply *head)
     memcpy(head, record->bytes, sizeof *head);
     bool in_block = (record->flags & PLS_WIRE_PAYLOAD_IN_BLOCK) != 0;
     uint64_t payload = in_block ? 0 : head->payload_bytes;
-    bool fits =
-        payload <= PLS_GATE_PAYLOAD_BYTES_MAX && record->len == sizeof *head + payload;
+    bool fits = payload <= PLS_GATE_PAYLOAD_BYTES_MAX && record->len == sizeof *head + payload;
     return fits && (record->foreign || !in_block) ? PLS_OK : PLS_EPROTO;
 }
 
@@ -348,10 +345,8 @@ static pls_err head_send(pls_gateway *gateway, pls_gate_peer *peer, const pls_ga
     pls_writer w = pls_writer_into(bytes, sizeof bytes);
     pls_gate_head_write(&w, head);
     pls_assert(!w.bad);
-    pls_zmq_message message = {.head = bytes,
-                               .head_bytes = (uint16_t)pls_writer_len(&w),
-                               .copy = true,
-                               .stream = stream};
+    pls_zmq_message message = {
+        .head = bytes, .head_bytes = (uint16_t)pls_writer_len(&w), .copy = true, .stream = stream};
     return pls_net_send(gateway->node->net, peer->net, &message);
 }
 
@@ -421,8 +416,7 @@ static pls_err read_out(pls_gateway *gateway, const pls_gate_record *record,
     }
     memcpy(&wire, record->bytes, sizeof wire);
     pls_gate_peer *peer = peer_of(gateway, wire.node_id);
-    pls_gate_entry *ask =
-        peer != NULL ? ask_open(gateway, record, peer, wire.call_id) : NULL;
+    pls_gate_entry *ask = peer != NULL ? ask_open(gateway, record, peer, wire.call_id) : NULL;
     if (ask == NULL) {
         pls_wire_reply end = {.call_id = wire.call_id, .status = PULSING_UNREACHABLE};
         if (peer == NULL) {

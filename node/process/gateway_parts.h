@@ -60,7 +60,7 @@ typedef struct pls_gate_record {
 
 /* What the gateway knows of the process in one slot. */
 typedef struct pls_gate_link {
-    uint32_t epoch;     /* 0: nothing was sent to it yet */
+    uint32_t epoch; /* 0: nothing was sent to it yet */
     pls_outbox *outbox;
     pls_gate_queue queue;
     bool full;              /* nodes are held up for it */

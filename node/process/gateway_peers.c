@@ -62,10 +62,9 @@ void pls_gate_say(pls_gate_peer *peer, const pls_gate_head *head, uint8_t stream
     pls_gate_head_write(&w, &full);
     pls_assert(!w.bad);
     uint32_t head_bytes = (uint32_t)pls_writer_len(&w);
-    pls_gate_parcel *parcel =
-        peer->going ? NULL
-                    : pls_gate_parcel_new(head_bytes + full.payload_bytes, (uint16_t)head_bytes,
-                                          stream);
+    pls_gate_parcel *parcel = peer->going ? NULL
+                                          : pls_gate_parcel_new(head_bytes + full.payload_bytes,
+                                                                (uint16_t)head_bytes, stream);
     if (parcel == NULL) {
         peer->gateway->lost++;
         return;
@@ -83,12 +82,12 @@ void pls_gate_refuse(pls_gate_peer *peer, const pls_gate_head *request, pulsing_
         peer->gateway->lost++;
         return;
     }
-    pls_gate_head head = {
-        .kind = request->kind == PLS_GATE_ITEM || request->kind == PLS_GATE_END ? PLS_GATE_END
-                                                                                : PLS_GATE_REPLY,
-        .status = (uint8_t)status,
-        .credit = 1,
-        .id = request->id};
+    pls_gate_head head = {.kind = request->kind == PLS_GATE_ITEM || request->kind == PLS_GATE_END
+                                      ? PLS_GATE_END
+                                      : PLS_GATE_REPLY,
+                          .status = (uint8_t)status,
+                          .credit = 1,
+                          .id = request->id};
     pls_gate_say(peer, &head, pls_gate_stream(head.id, 0), text);
 }
 
@@ -121,7 +120,8 @@ static void serve_end(pls_gateway *gateway, pls_gate_entry *serve)
 static void asks_end(pls_gateway *gateway, const pls_gate_peer *peer, const char *why)
 {
     char text[PLS_GATE_TEXT_BYTES_MAX];
-    snprintf(text, sizeof text, "%s %s; the message was sent and is unanswered", peer->label, why);
+    snprintf(text, sizeof text, "%s is lost: %s; the message was sent and is unanswered",
+             peer->label, why);
     for (uint32_t i = 0; i < gateway->asks.capacity; i++) {
         pls_gate_entry *ask = &gateway->asks.entries[i];
         if (ask->state != PLS_GATE_FREE && ask->peer == peer) {
@@ -169,8 +169,8 @@ void pls_gate_death_words(const pls_gateway *gateway, pls_client_key key, char *
 {
     pls_death death;
     char how[128];
-    if (key.slot >= PLS_SLOTS_MAX || pls_directory_death(gateway->node->directory, key.slot,
-                                                         key.epoch, &death) != PLS_OK) {
+    if (key.slot >= PLS_SLOTS_MAX ||
+        pls_directory_death(gateway->node->directory, key.slot, key.epoch, &death) != PLS_OK) {
         snprintf(text, capacity, "its process is gone");
         return;
     }
@@ -215,15 +215,13 @@ void pls_gate_slot_died(pls_gateway *gateway, pls_client_key key, const char *te
     }
     for (uint32_t i = 0; i < gateway->serves.capacity; i++) {
         pls_gate_entry *serve = &gateway->serves.entries[i];
-        if (serve->state != PLS_GATE_FREE && serve->slot == key.slot &&
-            serve->epoch == key.epoch) {
+        if (serve->state != PLS_GATE_FREE && serve->slot == key.slot && serve->epoch == key.epoch) {
             serve_fail(gateway, serve, text);
         }
     }
     for (uint32_t i = 0; i < gateway->routes.capacity; i++) {
         pls_gate_entry *route = &gateway->routes.entries[i];
-        if (route->state != PLS_GATE_FREE && route->slot == key.slot &&
-            route->epoch == key.epoch) {
+        if (route->state != PLS_GATE_FREE && route->slot == key.slot && route->epoch == key.epoch) {
             pls_gate_close(&gateway->routes, route);
         }
     }

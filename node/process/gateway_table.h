@@ -3,7 +3,7 @@
 #define PLS_NODE_PROCESS_GATEWAY_TABLE_H
 
 #include "base/err.h"
-#include "node/control.h"
+#include "node/directory.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,7 +32,7 @@ typedef struct pls_gate_entry {
     uint16_t slot; /* with `epoch`: the process of this host */
     uint8_t state; /* pls_gate_state */
     bool delivered;
-    uint8_t credit; /* serves: what a tell or ask takes of a window */
+    uint8_t credit;                     /* serves: what a tell or ask takes of a window */
     uint8_t node_id[PLS_NODE_ID_BYTES]; /* routes */
 } pls_gate_entry;
 

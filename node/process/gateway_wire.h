@@ -8,11 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What one gateway says to another: the head of a message on the bulk lane. Numbers are append-only.
- * Behind the fixed part come the method's name and, where the payload is not the body, the payload.
- * The body is the payload or, with PLS_GATE_BLOCK, a block: the payload and its buffers with
- * PLS_GATE_PAYLOAD_IN_BLOCK, else the buffers alone.
- * Threads: any thread; never blocks; the same for every function of this header. */
+/* What one gateway says to another: the head of a message on the bulk lane. Numbers are
+ * append-only. Behind the fixed part come the method's name and, where the payload is not the body,
+ * the payload. The body is the payload or, with PLS_GATE_BLOCK, a block: the payload and its
+ * buffers with PLS_GATE_PAYLOAD_IN_BLOCK, else the buffers alone. Threads: any thread; never
+ * blocks; the same for every function of this header. */
 
 #define PLS_GATE_VERSION 1
 #define PLS_GATE_PAYLOAD_BYTES_MAX 4096 /* that is no block */

@@ -276,6 +276,9 @@ static pls_err parts_open(pls_node *node, char *trouble)
     if (err == PLS_OK) {
         err = pls_net_create(node, &node->net, trouble);
     }
+    if (err == PLS_OK && node->net != NULL) {
+        err = pls_gateway_create(node, &node->gateway);
+    }
     if (err == PLS_OK) {
         err = launcher_open(node);
     }
@@ -359,6 +362,8 @@ void pls_node_destroy(pls_node *node)
         listener_close(node);
         pls_net_destroy(node->net);
         node->net = NULL;
+        pls_gateway_destroy(node->gateway);
+        node->gateway = NULL;
         (void)pls_loop_unwatch(node->loop, &node->life_notice);
         /* Before the clients, whose memory it reads. */
         pls_vigil_destroy(node->vigil);

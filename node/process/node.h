@@ -7,6 +7,7 @@
 #include "node/directory.h"
 #include "node/options.h"
 #include "node/process/client.h"
+#include "node/process/gateway.h"
 #include "node/process/loop.h"
 #include "node/process/memory_limit.h"
 #include "node/process/names.h"
@@ -97,7 +98,8 @@ struct pls_node {
     pls_name_waiter *name_waiters;
     uint32_t name_waiter_count;
     pls_restarts *restarts;
-    pls_net *net; /* NULL: this node has no address */
+    pls_net *net;         /* NULL: this node has no address */
+    pls_gateway *gateway; /* NULL: likewise */
     pls_leave leave;
     pls_memory_limit memory_limit;
     pls_segment_question questions[PLS_SEGMENT_QUESTIONS_MAX];

@@ -24,8 +24,25 @@ static void serve_detach(pls_client *client, pls_control_packet *packet)
     client->detached = true;
 }
 
+static void gateway_send(pls_client *client, uint32_t request)
+{
+    const pls_gateway *gateway = client->node->gateway;
+    pls_control_packet reply = {
+        .type = PLS_CONTROL_REPLY,
+        .request = request,
+        .slot = PLS_NODE_SLOT,
+        .epoch = client->node->slots[PLS_NODE_SLOT].epoch,
+        .fds = {pls_gateway_inbox_fd(gateway), pls_gateway_bell_fd(gateway)},
+        .fd_count = 2};
+    pls_client_send(client, &reply);
+}
+
 static void serve_peer_get(pls_client *client, pls_control_packet *packet)
 {
+    if (packet->slot == PLS_NODE_SLOT && client->node->gateway != NULL) {
+        gateway_send(client, packet->request);
+        return;
+    }
     const pls_client *peer = pls_client_find(client->node, key_in(packet));
     /* Also a dead one until all have acknowledged: what it sent last may carry a lease, which is
      * returned through its inbox. */
@@ -53,6 +70,15 @@ static void serve_segment_get(pls_client *client, pls_control_packet *packet)
 {
     pls_node *node = client->node;
     const pls_client *owner = pls_client_find(node, key_in(packet));
+    if (packet->slot == PLS_NODE_SLOT && node->gateway != NULL && packet->number <= UINT32_MAX) {
+        int own = pls_gateway_segment(node->gateway, (uint32_t)packet->number);
+        if (own >= 0) {
+            descriptor_send(client, packet->request, own);
+        } else {
+            pls_client_reply(client, packet->request, PLS_ENOENT);
+        }
+        return;
+    }
     if (owner == NULL) {
         pls_client_reply(client, packet->request, PLS_EDEAD);
         return;
