@@ -63,6 +63,25 @@ static void content_done(pls_gateway *gateway, const content *what)
     }
 }
 
+/* Who answers for the node as a whole: a process that attached by itself, else a worker. */
+static bool somebody_find(const pls_gateway *gateway, pls_client_key *key)
+{
+    bool found = false;
+    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
+        const pls_client *client = gateway->node->slots[slot].client;
+        bool here = client != NULL && client->stage == PLS_CLIENT_JOINED;
+        if (here &&
+            (client->role == PLS_ROLE_HOST || (client->role == PLS_ROLE_WORKER && !found))) {
+            *key = pls_client_key_of(client);
+            found = true;
+            if (client->role == PLS_ROLE_HOST) {
+                break;
+            }
+        }
+    }
+    return found;
+}
+
 /* Where an actor of this node lives. */
 static bool actor_where(pls_gateway *gateway, uint64_t actor, pls_client_key *key, char *text)
 {
@@ -87,7 +106,7 @@ static bool actor_where(pls_gateway *gateway, uint64_t actor, pls_client_key *ke
 /* Without a key anybody may be the sender: who manages a process answers him what does no harm. */
 static bool may_call(const pls_gateway *gateway, const pls_gate_head *head)
 {
-    static const char *const harmless[] = {"ping", "watch"};
+    static const char *const harmless[] = {"ping", "watch", "watch_here"};
     if (gateway->trusted || (uint32_t)head->actor != 0) {
         return true;
     }
@@ -165,11 +184,14 @@ static bool request_enter(pls_gateway *gateway, pls_gate_peer *peer, const pls_g
     return true;
 }
 
-static pls_err request_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_gate_head *head,
+static pls_err request_in(pls_gateway *gateway, pls_gate_peer *peer, pls_gate_head *head,
                           const pls_zmq_arrival *arrival)
 {
-    place to;
+    place to = {{0, 0}, 0};
     content what;
+    if (head->actor == PLS_GATE_ANYBODY && somebody_find(gateway, &to.key)) {
+        head->actor = pls_actor_id(to.key.slot, to.key.epoch, 0);
+    }
     if (!request_admit(gateway, peer, head, &to.key)) {
         pls_gate_in_abandon(gateway, arrival);
         return PLS_OK;

@@ -60,6 +60,7 @@ pls_gate_entry *pls_gate_find(const pls_gate_table *table, uint64_t first, uint6
 uint64_t pls_gate_id(const pls_gate_table *table, const pls_gate_entry *entry);
 pls_gate_entry *pls_gate_at(const pls_gate_table *table, uint64_t id);
 
+/* Forgets it; its id finds nothing from now on. */
 void pls_gate_close(pls_gate_table *table, pls_gate_entry *entry);
 
 /* Whether every entry is where it has to be, for tests. */

@@ -30,6 +30,9 @@ typedef enum pls_gate_kind {
     PLS_GATE_KINDS_END
 } pls_gate_kind;
 
+/* The actor of a request for whichever process of the node is there. */
+#define PLS_GATE_ANYBODY 0
+
 #define PLS_GATE_WINDOWED 1u
 #define PLS_GATE_BLOCK 2u
 #define PLS_GATE_PAYLOAD_IN_BLOCK 4u

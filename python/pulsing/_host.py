@@ -144,6 +144,9 @@ class Host:
                 "reported",
                 "listing",
                 "ping",
+                "watch_here",
+                "stop_here",
+                "build",
             )
         }
         self.cell = self.rt.host(
@@ -251,6 +254,25 @@ class Host:
         finally:
             self.watching -= 1
             hosted.watchers.discard(future)
+
+    # Endpoints for other nodes, which ask any process of this one; see `_far`.
+
+    async def watch_here(self, actor: int) -> str:
+        return await self.system.watch(self.rt.ref(actor, 0, False, None, "actor"))
+
+    async def stop_here(self, actor: int, now: bool, timeout: float | None) -> None:
+        await self.system.stop(self.rt.ref(actor, 0, False, None, "actor"), now, timeout)
+
+    async def build(self, payload: Any, args: tuple, kwargs: dict, name: Any, public: Any) -> Any:
+        return await self.system._spawn_class(
+            class_of(payload),
+            args,
+            kwargs,
+            name=name,
+            public=public,
+            placement="worker",
+            detached=True,
+        )
 
     async def follow(self, actor: int, other: Any) -> bool:
         hosted = self.actors.get(actor)

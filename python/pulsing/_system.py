@@ -9,12 +9,21 @@ import os
 import sys
 from typing import Any
 
-from . import _core
+from . import _core, _far
 from ._actor import ActorContext, describe
 from ._cluster import Cluster, check_seconds
 from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_address, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
-from ._host import NAME_PUBLIC, NAME_UNIQUE, PLACES, Host, class_payload, not_found, window_of
+from ._host import (
+    MAILBOX_DEFAULT,
+    NAME_PUBLIC,
+    NAME_UNIQUE,
+    PLACES,
+    Host,
+    class_payload,
+    not_found,
+    window_of,
+)
 from ._ids import ActorId, NodeId
 from ._supervision import ACTOR_REBUILDING, Events, last_words
 
@@ -362,9 +371,11 @@ class ActorSystem:
         self._check()
         check_name(name)
         flags = flags_of(public) if name is not None else 0
+        if isinstance(placement, NodeId) and placement != self.node_id:
+            return await _far.spawn(self, placement, cls, args, kwargs, (name, public))
         kind, index = self._placer.normalize(placement)
         if kind == "remote":
-            raise ActorNotFound(NOT_REMOTE)
+            return await _far.spawn(self, None, cls, args, kwargs, (name, public))
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             description = describe(cls)
             hosted = await self._host.start(lambda: cls(*args, **kwargs), description, name, flags)
@@ -470,7 +481,8 @@ class ActorSystem:
         return await self._find(name) is not None
 
     async def actor_ref(self, other: Any) -> Any:
-        """The ref of an actor of this node by its id or name, private ones included."""
+        """The ref of an actor by its id, on whichever node, or of one of this node by its name;
+        private ones included."""
         if isinstance(other, str):
             reply = await self._find(other)
             if reply is None:
@@ -478,8 +490,9 @@ class ActorSystem:
             return ref_of_entry(self._rt, other, reply)
         if not isinstance(other, ActorId):
             raise TypeError(f"expected a name or an ActorId, got {other!r}")
-        if bytes(other.node_id) != self._rt.node_id:
-            raise ActorNotFound(f"{other} is on another node, which cannot be called yet")
+        node = bytes(other.node_id)
+        if node != self._rt.node_id:
+            return self._rt.ref(other.number, MAILBOX_DEFAULT, False, other.name, "actor", node)
         return self._rt.ref(other.number, 0, False, other.name, "actor")
 
     def actors(self) -> list[dict[str, Any]]:
@@ -526,6 +539,8 @@ class ActorSystem:
 
     async def watch(self, ref: Any) -> str:
         """Waits until an actor stops or dies; returns why, naming the pid after a death."""
+        if ref._far is not None:
+            return await _far.watch(self._rt, ref)
         place = await self._home(ref)
         while place is not None:
             try:
@@ -540,6 +555,8 @@ class ActorSystem:
         """From now on the end of one, by a stop or a death, ends the other; messages that wait for
         it fail with ActorDied."""
         self._check()
+        if a._far is not None or b._far is not None:
+            raise ValueError("link() joins actors of this node; watch() sees those of others")
         for one, other in ((a, b), (b, a)):
             place = await self._home(one)
             if place is None:
@@ -599,6 +616,9 @@ class ActorSystem:
         await self._stop_ref(actor, now, timeout)
 
     async def _stop_ref(self, ref: Any, now: bool, timeout: float | None) -> None:
+        if ref._far is not None:
+            await _far.stop(self._rt, ref, now, timeout)
+            return
         place = await self._home(ref)
         while place is not None:
             try:
