@@ -47,10 +47,14 @@ async def pair():
 
 async def joined(here, there):
     await there.joined(BOUND_S)
+    await seen(here, str(there.node_id))
+
+
+async def seen(here, node_id):
+    """Waits until a node is a member that lives."""
     end = time.monotonic() + BOUND_S
     while not any(
-        row["node_id"] == str(there.node_id) and row["status"] == "Alive"
-        for row in await here.members()
+        row["node_id"] == node_id and row["status"] == "Alive" for row in await here.members()
     ):
         assert time.monotonic() < end
         await asyncio.sleep(0.005)
@@ -371,7 +375,7 @@ async def test_callers_of_a_killed_worker_learn_its_pid_and_signal(pair):
 async def test_asks_fail_when_their_node_is_killed(program, whom):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await here.joined(BOUND_S)
+        await seen(here, other.node.hex())
         ref, wide = other.ref(here, other.far), other.ref(here, other.wide)
         assert await outcome(ref.add(1)) == 2
         pending = [asyncio.ensure_future(outcome(ref.slow(60))) for _ in range(3)]
@@ -391,7 +395,7 @@ async def test_asks_fail_when_their_node_is_killed(program, whom):
 async def test_what_a_killed_program_had_started_elsewhere_is_cancelled(program, eventually):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await here.joined(BOUND_S)
+        await seen(here, other.node.hex())
         mine = Far()
         home = await here.spawn(mine)
         ref = other.ref(here, other.far)
@@ -412,7 +416,7 @@ async def test_a_watch_tells_how_an_actor_of_another_node_ended(pair, program):
     stopped = await there.spawn(Far())
     watching_stop = asyncio.ensure_future(here.watch(await far(here, stopped)))
     other = program(here.addr)
-    await here.joined(BOUND_S)
+    await seen(here, other.node.hex())
     ref = other.ref(here, other.far)
     assert await outcome(ref.add(1)) == 2
     watching_node = asyncio.ensure_future(here.watch(ref))
