@@ -24,6 +24,8 @@ class Far:
     def __init__(self):
         self.seen = []
         self.cancelled = 0
+        self.next = 0
+        self.out_of_order = 0
         self.generators = 0
 
     def add(self, a, b=1):
@@ -40,6 +42,13 @@ class Far:
 
     def notes(self):
         return self.seen
+
+    def count_up(self, i, _load):
+        self.out_of_order += i != self.next
+        self.next += 1
+
+    def counted(self):
+        return self.next, self.out_of_order
 
     def divide(self, a, b):
         return a / b

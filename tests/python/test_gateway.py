@@ -284,6 +284,47 @@ async def _answer(call):
     return len(await call) == 3000
 
 
+async def test_what_waits_for_a_process_is_bounded_and_arrives_in_order(pair):
+    here, there = pair
+    actor = await Far.local(there, placement=0)
+    pid = await actor.pid()
+    ref = await far(here, actor, window=100000)
+    # More than the node over there queues for one process, so that it takes no more from here.
+    count, load = 30000, b"x" * 4000
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for i in range(count):
+            ref.count_up.tell(i, load)
+        await asyncio.sleep(3)
+        assert _resident_mib(there) < 90
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert await limited(ref.counted(), 90) == (count, 0)
+
+
+def _resident_mib(system):
+    for line in pathlib.Path(f"/proc/{system._node[0]}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) >> 10
+    raise AssertionError("no such process")
+
+
+async def test_a_node_that_stands_still_holds_its_senders_back_and_loses_nothing(pair):
+    here, there = pair
+    ref = await far(here, await there.spawn(Far()), window=100000)
+    assert await limited(ref.add(1)) == 2
+    # More than the queue to a node takes; the ring and the process keep the rest.
+    count = 15000
+    os.kill(there._node[0], signal.SIGSTOP)
+    try:
+        for i in range(count):
+            ref.count_up.tell(i, b"")
+        await asyncio.sleep(1)
+    finally:
+        os.kill(there._node[0], signal.SIGCONT)
+    assert await limited(ref.counted(), 90) == (count, 0)
+
+
 # -- streams ---------------------------------------------------------------------------------------
 
 
