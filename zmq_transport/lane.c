@@ -114,6 +114,18 @@ static void lane_lost(pls_lane *lane)
     tell(lane, PLS_ZMQ_DISCONNECTED, 0, "the connection broke", "");
 }
 
+/* Whoever could not queue more is told once half of the queue is free, however that came. */
+static void room_check(pls_zmq *zmq, pls_zmq_peer *peer)
+{
+    if (peer->full && pls_postbox_count(peer->queue) <= zmq->settings.queue_messages / 2 &&
+        pls_postbox_bytes(peer->queue) <= zmq->settings.queue_bytes / 2) {
+        peer->full = false;
+        if (zmq->handlers->room != NULL) {
+            zmq->handlers->room(zmq->owner, peer);
+        }
+    }
+}
+
 static void rejected(pls_lane *lane, const uint8_t *bytes, size_t len)
 {
     unsigned reason = 0;
@@ -126,6 +138,7 @@ static void rejected(pls_lane *lane, const uint8_t *bytes, size_t len)
         lane->peer->session = 0;
     }
     attempt_fail(lane, PLS_ZMQ_REJECTED, pls_refuse_text(reason));
+    room_check(zmq_of(lane), lane->peer);
 }
 
 static void session_adopt(pls_lane *lane, const pls_welcome *welcome)
@@ -171,6 +184,10 @@ static void welcomed(pls_lane *lane, const pls_zmq_part *part)
         tell(lane, PLS_ZMQ_REPLACED, welcome.generation, "another process answers", "");
     }
     tell(lane, PLS_ZMQ_UP, welcome.generation, "", local);
+    if (lane->kind == PLS_LANE_BULK) {
+        /* What had arrived before the connection broke is acknowledged by the welcome alone. */
+        room_check(zmq, peer);
+    }
 }
 
 /* False: it says what cannot be. */
@@ -195,13 +212,7 @@ static bool acknowledged(pls_lane *lane, const pls_zmq_part *part)
             return false;
         }
     }
-    if (peer->full && pls_postbox_count(peer->queue) <= zmq->settings.queue_messages / 2 &&
-        pls_postbox_bytes(peer->queue) <= zmq->settings.queue_bytes / 2) {
-        peer->full = false;
-        if (zmq->handlers->room != NULL) {
-            zmq->handlers->room(zmq->owner, peer);
-        }
-    }
+    room_check(zmq, peer);
     return true;
 }
 
