@@ -295,7 +295,7 @@ async def test_what_waits_for_a_process_is_bounded_and_arrives_in_order(pair):
     try:
         for i in range(count):
             ref.count_up.tell(i, load)
-        await asyncio.sleep(3)
+        await asyncio.sleep(4)
         assert _resident_mib(there) < 90
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -448,6 +448,21 @@ async def test_what_a_killed_program_had_started_elsewhere_is_cancelled(program,
         os.kill(other.process.pid, signal.SIGKILL)
         await eventually(lambda: mine.cancelled == 1)
         assert type(await asking) is NodeUnreachable
+
+
+async def test_what_a_killed_worker_had_started_elsewhere_is_cancelled(pair, eventually):
+    here, there = pair
+    mine = Far()
+    home = await here.spawn(mine)
+    actor = await Far.local(there, placement="dedicated")
+    pid = await actor.pid()
+    ref = await far(here, actor)
+    await limited(ref.keep(home))
+    asking = asyncio.ensure_future(outcome(ref.wait_for_kept(60)))
+    await asyncio.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: mine.cancelled == 1)
+    assert type(await asking) is ActorDied
 
 
 async def test_a_watch_tells_how_an_actor_of_another_node_ended(pair, program):
