@@ -180,7 +180,8 @@ int core_context_put(core_runtime *rt, bool near, pls_sink *sink, uint32_t *byte
 }
 
 /* Sets a variable in the context that was entered; one that is unknown here stays unset. */
-static int variable_set(core_runtime *rt, PyObject *key, const uint8_t *bytes, size_t len)
+static int variable_set(core_runtime *rt, PyObject *key, const uint8_t *bytes, size_t len,
+                        unsigned flags)
 {
     const core_variables *variables = &rt->state->variables;
     PyObject *variable = looked_up(variables->known, key, variables->find);
@@ -188,7 +189,7 @@ static int variable_set(core_runtime *rt, PyObject *key, const uint8_t *bytes, s
         Py_XDECREF(variable);
         return variable != NULL ? 0 : -1;
     }
-    pls_source source = pls_source_over(bytes, len, PLS_CODEC_ALLOW_PICKLE, rt);
+    pls_source source = pls_source_over(bytes, len, flags, rt);
     PyObject *value = pls_codec_decode(&rt->state->codec, &source);
     PyObject *token = NULL;
     if (value == NULL) {
@@ -210,8 +211,9 @@ static int variable_set(core_runtime *rt, PyObject *key, const uint8_t *bytes, s
 static int variables_set(core_runtime *rt, const pulsing_message *message)
 {
     pls_codec *codec = &rt->state->codec;
+    unsigned flags = core_codec_flags(rt, message->origin.slot);
     pls_source source = pls_source_over(message->payload + message->payload_bytes,
-                                        message->context_bytes, PLS_CODEC_ALLOW_PICKLE, rt);
+                                        message->context_bytes, flags, rt);
     source.codec = codec;
     while (source.at != source.end) {
         uint64_t len = 0;
@@ -223,7 +225,7 @@ static int variables_set(core_runtime *rt, const pulsing_message *message)
         if (bytes != NULL && !PyUnicode_CheckExact(key)) {
             pls_codec_fail(codec, "a context variable's key is not text");
         } else if (bytes != NULL) {
-            set = variable_set(rt, key, bytes, (size_t)len);
+            set = variable_set(rt, key, bytes, (size_t)len, flags);
         }
         Py_XDECREF(key);
         if (set < 0) {

@@ -60,6 +60,8 @@ typedef struct core_payload {
     bool in_room;
     uint8_t inline_bytes[PULSING_INLINE_BYTES_MAX];
 } core_payload;
+/* A flag beside those of the codec: some receiver is on another node. */
+#define CORE_LEAVES_HOST 0x80000000u
 int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_count,
                         PyObject *kwnames, unsigned flags, core_payload *payload);
 int core_send_payload(core_runtime *rt, pulsing_send *send, const core_payload *payload);

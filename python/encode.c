@@ -79,10 +79,11 @@ int core_send_object(core_runtime *rt, pulsing_send *send, PyObject *object)
     return sink_send(rt, send, &sink, pls_codec_encode(&rt->state->codec, object, &sink));
 }
 
-/* The node's own actors have no use for the variables of those who ask them. */
+/* The node's own actors have no use for the variables of those who ask them; and variables stay on
+ * their host. */
 static int context_put(core_runtime *rt, pulsing_send *send, pls_sink *sink)
 {
-    if ((uint32_t)pulsing_target_id(send->target) == 0) {
+    if ((uint32_t)pulsing_target_id(send->target) == 0 || send->slot == PULSING_FAR_SLOT) {
         return 0;
     }
     bool near = pulsing_target_slot(send->target) == pulsing_slot(rt->p);
@@ -146,9 +147,11 @@ int core_payload_encode(core_runtime *rt, PyObject *const *args, size_t arg_coun
 {
     pls_sink sink;
     memset(payload, 0, offsetof(core_payload, inline_bytes));
-    pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes, flags, rt);
+    pls_sink_init(&sink, payload->inline_bytes, sizeof payload->inline_bytes,
+                  flags & ~CORE_LEAVES_HOST, rt);
     if (pls_codec_encode_call(&rt->state->codec, args, arg_count, kwnames, &sink) < 0 ||
-        core_context_put(rt, false, &sink, &payload->context_bytes) < 0) {
+        ((flags & CORE_LEAVES_HOST) == 0 &&
+         core_context_put(rt, false, &sink, &payload->context_bytes) < 0)) {
         pls_sink_fini(&sink);
         return -1;
     }

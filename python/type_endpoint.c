@@ -172,7 +172,8 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
     }
     PyObject *refs = args[0];
     core_runtime *rt = NULL;
-    unsigned flags = UINT_MAX;
+    unsigned flags = PLS_CODEC_ALLOW_PICKLE;
+    unsigned leaves = 0;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(refs); i++) {
         core_ref *ref = (core_ref *)PyList_GET_ITEM(refs, i);
         if (Py_TYPE((PyObject *)ref) != state->ref_type || (rt != NULL && ref->rt != rt)) {
@@ -180,7 +181,9 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
             return NULL;
         }
         rt = ref->rt;
-        flags &= core_codec_flags(rt, pulsing_target_slot(ref->target));
+        uint32_t slot = pulsing_target_slot(ref->target);
+        flags &= core_codec_flags(rt, slot);
+        leaves |= slot == PULSING_FAR_SLOT ? CORE_LEAVES_HOST : 0;
     }
     if (rt == NULL) {
         return PyList_New(0);
@@ -190,8 +193,8 @@ PyObject *core_broadcast(PyObject *module, PyObject *const *args, Py_ssize_t cou
     if (payload == NULL) {
         return PyErr_NoMemory();
     }
-    if (core_check_use(rt) == 0 &&
-        core_payload_encode(rt, args + 3, (size_t)count - 3, kwnames, flags, payload) == 0) {
+    if (core_check_use(rt) == 0 && core_payload_encode(rt, args + 3, (size_t)count - 3, kwnames,
+                                                       flags | leaves, payload) == 0) {
         calls = broadcast_each(refs, args[1], PyObject_IsTrue(args[2]) == 1, payload);
         core_payload_free(rt, payload);
     }

@@ -94,12 +94,11 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
     }
     const pls_attach_info *info = pls_attach_info_of(pulsing_attach_of(rt->p));
     const pls_directory_header *header = &info->directory->header;
-    const char *address = header->address;
-    rt->networked = address[0] != '\0';
+    rt->networked = header->address[0] != '\0';
     rt->codec_flags[0] = PLS_CODEC_ALLOW_PICKLE;
     rt->codec_flags[1] = header->has_key != 0 ? PLS_CODEC_ALLOW_PICKLE : 0;
     rt->node_id = PyBytes_FromStringAndSize((const char *)info->node_id, PLS_NODE_ID_BYTES);
-    rt->address = address[0] != '\0' ? PyUnicode_FromString(address) : Py_NewRef(Py_None);
+    rt->address = rt->networked ? PyUnicode_FromString(header->address) : Py_NewRef(Py_None);
     return rt->node_id != NULL && rt->address != NULL ? 0 : -1;
 }
 
@@ -255,14 +254,13 @@ static PyObject *runtime_ref(PyObject *self, PyObject *args)
     PyObject *name = NULL;
     PyObject *class_name = NULL;
     PyObject *node_id = NULL;
+    core_runtime *rt = (core_runtime *)self;
     if (!PyArg_ParseTuple(args, "KIpOU|S", &id, &window, &restartable, &name, &class_name,
                           &node_id)) {
         return NULL;
     }
-    if (node_id != NULL) {
-        return core_ref_far_new((core_runtime *)self, node_id, id, window, name, class_name);
-    }
-    return core_ref_new((core_runtime *)self, id, window, restartable != 0, name, class_name);
+    return node_id != NULL ? core_ref_far_new(rt, node_id, id, window, name, class_name)
+                           : core_ref_new(rt, id, window, restartable != 0, name, class_name);
 }
 
 /* route(id, slot, epoch): an actor that was rebuilt lives there. */

@@ -194,7 +194,8 @@ static pls_err request_read(const pls_gate_record *record, pls_wire_request *hea
     bool in_block = (record->flags & PLS_WIRE_PAYLOAD_IN_BLOCK) != 0;
     uint64_t payload = in_block ? 0 : head->payload_bytes;
     bool fits = payload <= PLS_GATE_PAYLOAD_BYTES_MAX && record->len == fixed + payload;
-    return fits && (record->foreign || !in_block) ? PLS_OK : PLS_EPROTO;
+    bool plain = head->context_bytes == 0; /* what code carries along stays on its host */
+    return fits && plain && (record->foreign || !in_block) ? PLS_OK : PLS_EPROTO;
 }
 
 static void deadline_write(pls_gate_head *head, int64_t deadline_ns)
