@@ -19,7 +19,7 @@ static uint32_t bucket(const uint8_t *node_id, uint64_t actor_id)
     uint64_t word = 0;
     memcpy(&word, node_id, sizeof word);
     word = (word ^ actor_id) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(word >> 32) % PLS_FAR_BUCKETS;
+    return (uint32_t)(word >> 32) % PLS_BUCKETS;
 }
 
 static pls_far *far_find(const pulsing *p, const uint8_t *node_id, uint64_t actor_id)
@@ -121,7 +121,7 @@ pls_err pulsing_stream_far_subscribe(pulsing *p, const pulsing_far_writer *write
     pls_call *call = pls_call_find(p, call_id);
     /* The gateway knows a stream that is read here by its reader. */
     call->peer_id = call_id;
-    pls_watch_wait_open(p, call);
+    pls_watch_wait_open(p, call, NULL);
     pls_wire_far_open open = {.call_id = call_id,
                               .writer_id = writer->writer_id,
                               .epoch = writer->epoch,

@@ -194,7 +194,6 @@ typedef struct pls_leaving {
 } pls_leaving;
 
 #define PLS_BUCKETS 4096
-#define PLS_FAR_BUCKETS 1024
 
 struct pulsing {
     pls_attach *attach;
@@ -215,7 +214,7 @@ struct pulsing {
     pulsing_target *targets[PLS_BUCKETS];
     pulsing_target *starved_first; /* counted */
     pulsing_target *starved_last;
-    pls_far *fars[PLS_FAR_BUCKETS];
+    pls_far *fars[PLS_BUCKETS];
     uint32_t far_counter;
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;
