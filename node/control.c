@@ -63,7 +63,7 @@ static const packet_rule node_rules[PLS_CONTROL_NODE_TYPES_END - PLS_CONTROL_WEL
     [PLS_CONTROL_ROUTE - PLS_CONTROL_WELCOME] = {true, 0, 0, 0, 0, 0},
     [PLS_CONTROL_ACTOR_LOST - PLS_CONTROL_WELCOME] = {true, 0, 0, 0, TEXT, 0},
     [PLS_CONTROL_SHUTDOWN_NOTICE - PLS_CONTROL_WELCOME] = {true, 0, 0, 0, 0, 0},
-    [PLS_CONTROL_MEMBER - PLS_CONTROL_WELCOME] = {true, 0, 0, 0, 0, DATA},
+    [PLS_CONTROL_MEMBER - PLS_CONTROL_WELCOME] = {true, 0, 0, NAME, 0, DATA},
 };
 
 _Static_assert(sizeof(pls_control_head) + NAME + TEXT + DATA <= PLS_CONTROL_PACKET_BYTES_MAX,

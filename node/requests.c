@@ -78,16 +78,26 @@ pls_err pls_attach_name_unregister(pls_attach *attach, const char *name, size_t 
     return pls_attach_request(attach, &packet, request_out);
 }
 
-pls_err pls_attach_name_find(pls_attach *attach, const char *name, size_t name_bytes,
-                             uint32_t wait_ms, uint32_t *request_out)
+pls_err pls_attach_name_search(pls_attach *attach, const char *name, size_t name_bytes,
+                               const pls_find_options *options, uint32_t *request_out)
 {
     pls_err err = name_check(name, name_bytes);
     if (err != PLS_OK) {
         return pls_attach_fail(attach, err, "a name has 1 to 255 bytes and no zero byte");
     }
-    pls_control_packet packet = {
-        .type = PLS_CONTROL_NAME_FIND, .number = wait_ms, .name = name, .name_bytes = name_bytes};
+    pls_control_packet packet = {.type = PLS_CONTROL_NAME_FIND,
+                                 .flags = options->flags,
+                                 .number = options->wait_ms,
+                                 .name = name,
+                                 .name_bytes = name_bytes};
     return pls_attach_request(attach, &packet, request_out);
+}
+
+pls_err pls_attach_name_find(pls_attach *attach, const char *name, size_t name_bytes,
+                             uint32_t wait_ms, uint32_t *request_out)
+{
+    const pls_find_options options = {.flags = PLS_FIND_LOCAL, .wait_ms = wait_ms};
+    return pls_attach_name_search(attach, name, name_bytes, &options, request_out);
 }
 
 pls_err pls_attach_actor_find(pls_attach *attach, uint64_t actor, uint32_t *request_out)

@@ -41,6 +41,7 @@ PLS_MUST_USE pls_err pls_attach_place(pls_attach *attach, const pls_place_option
 #define PLS_NAME_PUBLIC 1u     /* other nodes may see it */
 #define PLS_NAME_UNIQUE 2u     /* one winner in the cluster */
 #define PLS_NAME_REBUILDING 4u /* answers only: its actor lives nowhere just now, but will */
+#define PLS_NAME_FAR 8u        /* answers only: its actor lives on another node */
 
 typedef struct pls_name_entry {
     uint64_t actor;
@@ -58,8 +59,9 @@ typedef struct pls_name_entry {
 /* Registers entry->name for entry->actor (`slot` and `epoch` are ignored: the node knows where an
  * actor lives, by its id or its last route). The process where it lives must be attached. The name
  * goes when the actor is unregistered or its process dies, but stays while a restart is possible.
- * REPLY: PLS_OK; PLS_EEXIST with the holder in `actor`, `slot`, `epoch` and its class in `text`;
- * PLS_EDEAD; PLS_EFULL at 2^20 names. */
+ * REPLY: PLS_OK; PLS_EEXIST with the holder in `actor`, `slot`, `epoch` and its class in `text`, or
+ * with `flags` PLS_NAME_FAR if it is another node's and unique; PLS_EDEAD; PLS_EFULL at 2^20
+ * names. */
 PLS_MUST_USE pls_err pls_attach_name_register(pls_attach *attach, const pls_name_entry *entry,
                                               uint32_t *request_out);
 
@@ -69,9 +71,25 @@ PLS_MUST_USE pls_err pls_attach_name_unregister(pls_attach *attach, const char *
                                                 size_t name_bytes, uint64_t actor,
                                                 uint32_t *request_out);
 
-/* Looks a name up, waiting for it up to `wait_ms` (0: not at all, PLS_WAIT_FOREVER).
- * REPLY: PLS_OK with `actor`, `slot`, `epoch`, `flags`, `text` = class name, `data` = metadata;
- * PLS_ENOENT when the time is over. */
+#define PLS_FIND_LOCAL 1u  /* of this node alone */
+#define PLS_FIND_PUBLIC 2u /* not the private ones of this node */
+#define PLS_FIND_FAR 4u    /* all of other nodes, and no waiting */
+
+typedef struct pls_find_options {
+    uint32_t flags;
+    uint32_t wait_ms; /* 0: not at all, PLS_WAIT_FOREVER */
+} pls_find_options;
+
+#define PLS_FAR_ENTRY_BYTES 24 /* the actor, u64, and the node id */
+
+/* Looks a name up, first on this node, then on others.
+ * REPLY: PLS_OK with `actor`, `slot`, `epoch`, `flags`, `text` = class name, `data` = metadata; or
+ * with `actor`, `flags` PLS_NAME_FAR, `data` = node id. With PLS_FIND_FAR: `data` = an entry of
+ * PLS_FAR_ENTRY_BYTES each, at most 1024. PLS_ENOENT when the time is over. */
+PLS_MUST_USE pls_err pls_attach_name_search(pls_attach *attach, const char *name, size_t name_bytes,
+                                            const pls_find_options *options, uint32_t *request_out);
+
+/* As pls_attach_name_search() on this node alone (PLS_FIND_LOCAL). */
 PLS_MUST_USE pls_err pls_attach_name_find(pls_attach *attach, const char *name, size_t name_bytes,
                                           uint32_t wait_ms, uint32_t *request_out);
 
@@ -114,7 +132,8 @@ typedef enum pls_member_event {
     PLS_NODE_GONE = 5,     /* it left in peace */
     PLS_NODE_ISOLATED = 6, /* this node itself has lost the many */
     PLS_NODE_REGAINED = 7,
-    PLS_NODE_CONFLICT = 8, /* another live node runs under the same name */
+    PLS_NODE_CONFLICT = 8,  /* another live node runs under the same name */
+    PLS_NODE_NAME_LOST = 9, /* a unique name of this node is the other's now: `name` */
 } pls_member_event;
 
 typedef struct pls_node_entry {

@@ -115,9 +115,11 @@ static int event_handle(core_runtime *rt, const pls_attach_event *event)
                                     (Py_ssize_t)event->data_bytes));
     case PLS_EVENT_MEMBER:
         return notice(rt, "on_member",
-                      Py_BuildValue("(Ky#)", (unsigned long long)event->number,
+                      Py_BuildValue("(Ky#y#)", (unsigned long long)event->number,
                                     event->data_bytes > 0 ? (const char *)event->data : "",
-                                    (Py_ssize_t)event->data_bytes));
+                                    (Py_ssize_t)event->data_bytes,
+                                    event->name_bytes > 0 ? event->name : "",
+                                    (Py_ssize_t)event->name_bytes));
     case PLS_EVENT_SHUTDOWN:
         return notice(rt, "on_shutdown", Py_BuildValue("(K)", (unsigned long long)event->number));
     }
@@ -321,13 +323,14 @@ PyObject *core_control_name_find(PyObject *self, PyObject *args)
 {
     const char *name = NULL;
     Py_ssize_t name_bytes = 0;
-    unsigned wait_ms = 0;
+    pls_find_options options = {.flags = PLS_FIND_LOCAL};
     uint32_t request = 0;
     struct pls_attach *attach = control_of(self);
-    if (attach == NULL || !PyArg_ParseTuple(args, "s#I", &name, &name_bytes, &wait_ms)) {
+    if (attach == NULL ||
+        !PyArg_ParseTuple(args, "s#I|I", &name, &name_bytes, &options.wait_ms, &options.flags)) {
         return NULL;
     }
-    pls_err err = pls_attach_name_find(attach, name, (size_t)name_bytes, wait_ms, &request);
+    pls_err err = pls_attach_name_search(attach, name, (size_t)name_bytes, &options, &request);
     return request_sent((core_runtime *)self, err, request, "finding a name");
 }
 

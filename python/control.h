@@ -30,7 +30,7 @@ PyObject *core_control_shutdown(PyObject *self, PyObject *args);
          "name_register(name, actor, flags, class_name, metadata)"},                               \
         {"name_unregister", core_control_name_unregister, METH_VARARGS,                            \
          "name_unregister(name, actor)"},                                                          \
-        {"name_find", core_control_name_find, METH_VARARGS, "name_find(name, wait_ms)"},           \
+        {"name_find", core_control_name_find, METH_VARARGS, "name_find(name, wait_ms, flags=1)"},  \
         {"names_list", core_control_names_list, METH_NOARGS, "All names of this node."},           \
         {"names_parse", core_control_names_parse, METH_O,                                          \
          "The entries in what names_list() gave."},                                                \

@@ -17,6 +17,8 @@ struct pls_names {
     pls_name **by_name;
     pls_name **by_actor;
     pls_name *slots[PLS_SLOTS_MAX];
+    void (*gone)(void *owner, const pls_name *name);
+    void *gone_owner;
 };
 
 static uint64_t mix(uint64_t value)
@@ -58,11 +60,19 @@ pls_err pls_names_create(uint64_t seed, pls_names **names_out)
     return PLS_OK;
 }
 
+void pls_names_on_gone(pls_names *names, void (*gone)(void *owner, const pls_name *name),
+                       void *owner)
+{
+    names->gone = gone;
+    names->gone_owner = owner;
+}
+
 void pls_names_destroy(pls_names *names)
 {
     if (names == NULL) {
         return;
     }
+    names->gone = NULL;
     for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
         while (names->slots[slot] != NULL) {
             pls_names_remove(names, names->slots[slot]);
@@ -207,6 +217,9 @@ pls_name *pls_names_at_slot(pls_names *names, uint32_t slot)
 
 void pls_names_remove(pls_names *names, pls_name *name)
 {
+    if (names->gone != NULL) {
+        names->gone(names->gone_owner, name);
+    }
     pls_name **link = &names->by_name[name->hash & names->bucket_mask];
     while (*link != name) {
         link = &(*link)->same_hash;

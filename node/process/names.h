@@ -34,6 +34,10 @@ typedef struct pls_name {
  * Owns:    gives the names. */
 PLS_MUST_USE pls_err pls_names_create(uint64_t seed, pls_names **names_out);
 
+/* `gone` is called for each name just before it is removed; not by pls_names_destroy(). */
+void pls_names_on_gone(pls_names *names, void (*gone)(void *owner, const pls_name *name),
+                       void *owner);
+
 /* Frees it with all entries. NULL is accepted. */
 void pls_names_destroy(pls_names *names);
 

@@ -73,6 +73,7 @@ static void action_do(pls_net *net, const pls_action *action)
         member_happened(net, action);
         break;
     case PLS_ACTION_NAME:
+        pls_net_name_happened(net, action);
         break;
     }
 }

@@ -39,6 +39,31 @@ bool pls_net_leave(pls_net *net);
 /* Where this node listens, "10.0.0.7:7100", and what peers are told. Lent until destroy. */
 const char *pls_net_address(const pls_net *net);
 
+/* Registers a public name of this node for an actor, or removes it.
+ * Errors:  PLS_EEXIST  another node has it, and either registration is unique; PLS_EFULL the
+ *          cluster holds as many names as it may; PLS_ECLOSED  leaving; PLS_ENOMEM.
+ * Owns:    borrows the name for the call; the same for the next ones. */
+PLS_MUST_USE pls_err pls_net_name_put(pls_net *net, const char *name, size_t name_bytes,
+                                      uint64_t actor, bool unique);
+void pls_net_name_remove(pls_net *net, const char *name, size_t name_bytes);
+
+/* An actor of another node that has a name. */
+typedef struct pls_net_hit {
+    uint64_t actor;
+    uint8_t node_id[PLS_ZMQ_NODE_ID_BYTES];
+} pls_net_hit;
+
+/* The actors of other nodes that have a name; if there are more than `hits_max`, some of them.
+ * Units:   returns how many are stored. */
+uint32_t pls_net_name_find(pls_net *net, const char *name, size_t name_bytes, pls_net_hit *hits,
+                           uint32_t hits_max);
+
+/* From now on pls_registry_heard() is called when an actor of another node gets this name; as many
+ * unwatch calls end it.
+ * Errors:  PLS_EFULL, PLS_ENOMEM. */
+PLS_MUST_USE pls_err pls_net_name_watch(pls_net *net, const char *name, size_t name_bytes);
+void pls_net_name_unwatch(pls_net *net, const char *name, size_t name_bytes);
+
 /* Another node that is alive, from `peer_up` until `peer_gone` has returned. */
 typedef struct pls_net_peer pls_net_peer;
 

@@ -10,6 +10,7 @@
 #include "node/requests.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 bool pls_net_is_linked(void)
 {
@@ -36,6 +37,34 @@ bool pls_net_leave(pls_net *net)
 {
     pls_assert(net == NULL);
     return true;
+}
+
+/* Without a net nobody calls these. */
+pls_err pls_net_name_put(pls_net *net, const char *name, size_t name_bytes, uint64_t actor,
+                         bool unique)
+{
+    abort();
+}
+
+void pls_net_name_remove(pls_net *net, const char *name, size_t name_bytes)
+{
+    abort();
+}
+
+uint32_t pls_net_name_find(pls_net *net, const char *name, size_t name_bytes, pls_net_hit *hits,
+                           uint32_t hits_max)
+{
+    abort();
+}
+
+pls_err pls_net_name_watch(pls_net *net, const char *name, size_t name_bytes)
+{
+    abort();
+}
+
+void pls_net_name_unwatch(pls_net *net, const char *name, size_t name_bytes)
+{
+    abort();
 }
 
 void pls_roster_list(pls_client *client, pls_control_packet *packet)

@@ -30,10 +30,14 @@ struct pls_net {
     bool leaving;
     bool left;
     pls_alarm leave_limit;
+    uint32_t finds;        /* of names that several nodes have */
     uint64_t forged_count; /* packets whose sender was not who the connection had proved to be */
     uint64_t noted_ns;     /* when somebody who rejects us was last told of */
     char endpoint[PLS_ENDPOINT_CAPACITY]; /* what peers are told */
 };
+
+/* A name that is watched, or one of this node's, has changed. */
+void pls_net_name_happened(pls_net *net, const pls_action *action);
 
 /* What the transport, the loop and its alarm call. */
 extern const pls_zmq_handlers pls_net_handlers;

@@ -249,7 +249,11 @@ static pls_err tables_open(pls_node *node)
         return PLS_ESYS;
     }
     pls_err err = pls_names_create(seed, &node->names);
-    return err == PLS_OK ? pls_restarts_create(node, &node->restarts) : err;
+    if (err != PLS_OK) {
+        return err;
+    }
+    pls_registry_open(node);
+    return pls_restarts_create(node, &node->restarts);
 }
 
 static pls_err parts_open(pls_node *node, char *trouble)

@@ -53,8 +53,9 @@ typedef struct pls_dead_tail {
     size_t bytes;
 } pls_dead_tail;
 
-/* Somebody who waits for a name. */
+/* Somebody who waits for a name; by the name's hash. */
 typedef struct pls_name_waiter pls_name_waiter;
+#define PLS_NAME_WAITER_BUCKETS 1024
 
 typedef enum pls_leave_stage {
     PLS_LEAVE_NOT = 0,
@@ -95,7 +96,7 @@ struct pls_node {
     pls_worker *workers[PLS_SLOTS_MAX]; /* by index; NULL: not started */
     uint32_t worker_count;              /* processes that are or will be workers, dedicated too */
     pls_names *names;
-    pls_name_waiter *name_waiters;
+    pls_name_waiter *name_waiters[PLS_NAME_WAITER_BUCKETS];
     uint32_t name_waiter_count;
     pls_restarts *restarts;
     pls_net *net;         /* NULL: this node has no address */

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests about names. A find that has to wait stands in one list and is answered by the register
- * that brings the name, by its alarm, or not at all when its process goes. */
+/* Requests about names. A find that has to wait stands in the list of its name's hash, and is
+ * answered by the register that brings the name, by the cluster's news of another node's, by its
+ * alarm, or not at all when its process goes. */
 #include "node/process/registry.h"
 
+#include "base/bytes.h"
+#include "node/process/net.h"
 #include "node/process/node.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Replicas of one name that are listed; their bytes fit into one packet. */
+#define FAR_MAX 1024
+_Static_assert(FAR_MAX *PLS_FAR_ENTRY_BYTES <= PLS_CONTROL_INLINE_BYTES_MAX, "a list fits");
 
 struct pls_name_waiter {
     pls_node *node;
@@ -14,18 +21,33 @@ struct pls_name_waiter {
     pls_name_waiter *previous;
     pls_request_key key;
     pls_alarm alarm;
+    uint32_t flags; /* PLS_FIND_LOCAL, PLS_FIND_PUBLIC */
+    uint32_t bucket;
+    bool watches; /* the cluster's news of the name */
     size_t name_bytes;
     char name[PLS_NAME_BYTES_MAX];
 };
+
+static uint32_t bucket_of(const char *name, size_t name_bytes)
+{
+    uint32_t hash = 0;
+    for (size_t i = 0; i < name_bytes; i++) {
+        hash = hash * 31 + (uint8_t)name[i];
+    }
+    return hash % PLS_NAME_WAITER_BUCKETS;
+}
 
 static void waiter_remove(pls_name_waiter *waiter)
 {
     pls_node *node = waiter->node;
     pls_loop_alarm_clear(node->loop, &waiter->alarm);
+    if (waiter->watches && node->net != NULL) {
+        pls_net_name_unwatch(node->net, waiter->name, waiter->name_bytes);
+    }
     if (waiter->previous != NULL) {
         waiter->previous->next = waiter->next;
     } else {
-        node->name_waiters = waiter->next;
+        node->name_waiters[waiter->bucket] = waiter->next;
     }
     if (waiter->next != NULL) {
         waiter->next->previous = waiter->previous;
@@ -64,13 +86,44 @@ static void found_send(pls_client *client, uint32_t request, const pls_name *nam
     pls_client_send(client, &reply);
 }
 
+static void far_send(pls_client *client, uint32_t request, const pls_net_hit *hit)
+{
+    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
+                                .request = request,
+                                .actor = hit->actor,
+                                .flags = PLS_NAME_PUBLIC | PLS_NAME_FAR,
+                                .data = hit->node_id,
+                                .data_bytes = sizeof hit->node_id};
+    pls_client_send(client, &reply);
+}
+
+static bool is_sought(uint32_t flags, const pls_name *name)
+{
+    return (flags & PLS_FIND_PUBLIC) == 0 || (name->entry.flags & PLS_NAME_PUBLIC) != 0;
+}
+
+/* Who waits for a name, from `waiter` on in its bucket. */
+static pls_name_waiter *waiter_for(pls_name_waiter *waiter, const char *name, size_t name_bytes)
+{
+    while (waiter != NULL &&
+           (waiter->name_bytes != name_bytes || memcmp(waiter->name, name, name_bytes) != 0)) {
+        waiter = waiter->next;
+    }
+    return waiter;
+}
+
 static void waiters_serve(pls_node *node, const pls_name *name)
 {
-    pls_name_waiter *next;
-    for (pls_name_waiter *waiter = node->name_waiters; waiter != NULL; waiter = next) {
+    const char *text = name->entry.name;
+    size_t bytes = name->entry.name_bytes;
+    pls_name_waiter *next = node->name_waiters[bucket_of(text, bytes)];
+    for (;;) {
+        pls_name_waiter *waiter = waiter_for(next, text, bytes);
+        if (waiter == NULL) {
+            return;
+        }
         next = waiter->next;
-        if (waiter->name_bytes != name->entry.name_bytes ||
-            memcmp(waiter->name, name->entry.name, waiter->name_bytes) != 0) {
+        if (!is_sought(waiter->flags, name)) {
             continue;
         }
         pls_client *client = pls_client_find(node, waiter->key.client);
@@ -78,6 +131,35 @@ static void waiters_serve(pls_node *node, const pls_name *name)
             found_send(client, waiter->key.request, name);
         }
         waiter_remove(waiter);
+    }
+}
+
+void pls_registry_heard(pls_node *node, const char *name, size_t name_bytes)
+{
+    pls_net_hit hit;
+    pls_name_waiter *next = node->name_waiters[bucket_of(name, name_bytes)];
+    for (;;) {
+        pls_name_waiter *waiter = waiter_for(next, name, name_bytes);
+        if (waiter == NULL || pls_net_name_find(node->net, name, name_bytes, &hit, 1) == 0) {
+            return;
+        }
+        next = waiter->next;
+        if (!waiter->watches) {
+            continue;
+        }
+        pls_client *client = pls_client_find(node, waiter->key.client);
+        if (client != NULL) {
+            far_send(client, waiter->key.request, &hit);
+        }
+        waiter_remove(waiter);
+    }
+}
+
+void pls_registry_lost(pls_node *node, const char *name, size_t name_bytes)
+{
+    pls_name *lost = pls_names_find(node->names, name, name_bytes);
+    if (lost != NULL) {
+        lost->entry.flags &= ~(PLS_NAME_PUBLIC | PLS_NAME_UNIQUE);
     }
 }
 
@@ -97,6 +179,34 @@ static void holder_send(pls_client *client, uint32_t request, const pls_name *ho
                                 .text = holder->entry.class_name,
                                 .text_bytes = holder->entry.class_name_bytes};
     pls_client_send(client, &reply);
+}
+
+/* Makes a public name known to the cluster. */
+static pls_err name_publish(pls_node *node, pls_name *name)
+{
+    const pls_name_entry *entry = &name->entry;
+    if (node->net == NULL || (entry->flags & PLS_NAME_PUBLIC) == 0) {
+        return PLS_OK;
+    }
+    pls_err err = pls_net_name_put(node->net, entry->name, entry->name_bytes, entry->actor,
+                                   (entry->flags & PLS_NAME_UNIQUE) != 0);
+    if (err != PLS_OK) {
+        pls_names_remove(node->names, name);
+    }
+    return err;
+}
+
+static void name_gone(void *owner, const pls_name *name)
+{
+    pls_node *node = owner;
+    if (node->net != NULL && (name->entry.flags & PLS_NAME_PUBLIC) != 0) {
+        pls_net_name_remove(node->net, name->entry.name, name->entry.name_bytes);
+    }
+}
+
+void pls_registry_open(pls_node *node)
+{
+    pls_names_on_gone(node->names, name_gone, node);
 }
 
 void pls_registry_register(pls_client *client, pls_control_packet *packet)
@@ -130,7 +240,14 @@ void pls_registry_register(pls_client *client, pls_control_packet *packet)
         holder_send(client, packet->request, name);
         return;
     }
-    pls_client_reply(client, packet->request, err);
+    if (err == PLS_OK) {
+        err = name_publish(node, name);
+    }
+    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
+                                .request = packet->request,
+                                .status = err,
+                                .flags = err == PLS_EEXIST ? PLS_NAME_FAR : 0};
+    pls_client_send(client, &reply);
     if (err == PLS_OK) {
         waiters_serve(node, name);
     }
@@ -162,24 +279,57 @@ static pls_err wait_begin(pls_client *client, const pls_control_packet *packet)
     waiter->node = node;
     waiter->key = (pls_request_key){pls_client_key_of(client), packet->request};
     waiter->alarm = (pls_alarm){.ring = waiter_expired, .owner = waiter};
+    waiter->flags = packet->flags;
+    waiter->bucket = bucket_of(packet->name, packet->name_bytes);
     waiter->name_bytes = packet->name_bytes;
     memcpy(waiter->name, packet->name, packet->name_bytes);
-    if (packet->number < PLS_WAIT_FOREVER) {
-        pls_err err = pls_loop_alarm(node->loop, &waiter->alarm,
-                                     pls_loop_now_ns() + packet->number * PLS_NS_PER_MS);
+    if (node->net != NULL && (packet->flags & PLS_FIND_LOCAL) == 0) {
+        pls_err err = pls_net_name_watch(node->net, waiter->name, waiter->name_bytes);
         if (err != PLS_OK) {
             free(waiter);
             return err;
         }
+        waiter->watches = true;
     }
-    waiter->next = node->name_waiters;
+    if (packet->number < PLS_WAIT_FOREVER) {
+        pls_err err = pls_loop_alarm(node->loop, &waiter->alarm,
+                                     pls_loop_now_ns() + packet->number * PLS_NS_PER_MS);
+        if (err != PLS_OK) {
+            if (waiter->watches) {
+                pls_net_name_unwatch(node->net, waiter->name, waiter->name_bytes);
+            }
+            free(waiter);
+            return err;
+        }
+    }
+    pls_name_waiter **first = &node->name_waiters[waiter->bucket];
+    waiter->next = *first;
     if (waiter->next != NULL) {
         waiter->next->previous = waiter;
     }
-    node->name_waiters = waiter;
+    *first = waiter;
     node->name_waiter_count++;
     client->name_waits++;
     return PLS_OK;
+}
+
+static void far_list(pls_client *client, const pls_control_packet *packet)
+{
+    pls_net_hit hits[FAR_MAX];
+    uint8_t bytes[FAR_MAX * PLS_FAR_ENTRY_BYTES];
+    pls_writer w = pls_writer_into(bytes, sizeof bytes);
+    pls_net *net = client->node->net;
+    uint32_t count =
+        net == NULL ? 0 : pls_net_name_find(net, packet->name, packet->name_bytes, hits, FAR_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        pls_write_u64(&w, hits[i].actor);
+        pls_write_bytes(&w, hits[i].node_id, sizeof hits[i].node_id);
+    }
+    pls_control_packet reply = {.type = PLS_CONTROL_REPLY,
+                                .request = packet->request,
+                                .data = bytes,
+                                .data_bytes = pls_writer_len(&w)};
+    pls_client_send(client, &reply);
 }
 
 void pls_registry_find(pls_client *client, pls_control_packet *packet)
@@ -189,9 +339,19 @@ void pls_registry_find(pls_client *client, pls_control_packet *packet)
         pls_client_reply(client, packet->request, PLS_EINVAL);
         return;
     }
+    if ((packet->flags & PLS_FIND_FAR) != 0) {
+        far_list(client, packet);
+        return;
+    }
     const pls_name *name = pls_names_find(node->names, packet->name, packet->name_bytes);
-    if (name != NULL) {
+    if (name != NULL && is_sought(packet->flags, name)) {
         found_send(client, packet->request, name);
+        return;
+    }
+    pls_net_hit hit;
+    if (node->net != NULL && (packet->flags & PLS_FIND_LOCAL) == 0 &&
+        pls_net_name_find(node->net, packet->name, packet->name_bytes, &hit, 1) > 0) {
+        far_send(client, packet->request, &hit);
         return;
     }
     pls_err err = packet->number == 0 ? PLS_ENOENT : wait_begin(client, packet);
@@ -215,9 +375,26 @@ void pls_registry_list(pls_client *client, pls_control_packet *packet)
     free(bytes);
 }
 
+/* The first waiter at all, or the one after `waiter`; NULL at the end. */
+static pls_name_waiter *waiter_next(pls_node *node, const pls_name_waiter *waiter)
+{
+    uint32_t bucket = 0;
+    if (waiter != NULL) {
+        if (waiter->next != NULL) {
+            return waiter->next;
+        }
+        bucket = waiter->bucket + 1;
+    }
+    while (bucket < PLS_NAME_WAITER_BUCKETS && node->name_waiters[bucket] == NULL) {
+        bucket++;
+    }
+    return bucket < PLS_NAME_WAITER_BUCKETS ? node->name_waiters[bucket] : NULL;
+}
+
 void pls_registry_cancel(pls_node *node, pls_request_key key)
 {
-    for (pls_name_waiter *waiter = node->name_waiters; waiter != NULL; waiter = waiter->next) {
+    pls_name_waiter *waiter = node->name_waiter_count > 0 ? waiter_next(node, NULL) : NULL;
+    for (; waiter != NULL; waiter = waiter_next(node, waiter)) {
         if (waiter->key.client.slot == key.client.slot &&
             waiter->key.client.epoch == key.client.epoch && waiter->key.request == key.request) {
             waiter_remove(waiter);
@@ -230,9 +407,9 @@ void pls_registry_client_dying(pls_client *client)
 {
     pls_node *node = client->node;
     pls_name_waiter *next;
-    for (pls_name_waiter *w = client->name_waits > 0 ? node->name_waiters : NULL; w != NULL;
+    for (pls_name_waiter *w = client->name_waits > 0 ? waiter_next(node, NULL) : NULL; w != NULL;
          w = next) {
-        next = w->next;
+        next = waiter_next(node, w);
         if (w->key.client.slot == client->slot && w->key.client.epoch == client->epoch) {
             waiter_remove(w);
         }
@@ -249,7 +426,7 @@ void pls_registry_client_dying(pls_client *client)
 
 void pls_registry_fini(pls_node *node)
 {
-    while (node->name_waiters != NULL) {
-        waiter_remove(node->name_waiters);
+    while (node->name_waiter_count > 0) {
+        waiter_remove(waiter_next(node, NULL));
     }
 }

@@ -11,6 +11,15 @@
 #define PLS_NAME_WAITERS_MAX 65536
 #define PLS_NAME_WAITERS_PER_CLIENT_MAX 16384
 
+/* Begins to keep the cluster told of public names. */
+void pls_registry_open(pls_node *node);
+
+/* An actor of another node has a name that somebody may wait for. */
+void pls_registry_heard(pls_node *node, const char *name, size_t name_bytes);
+
+/* A unique name of this node is another node's now: here it becomes a private one. */
+void pls_registry_lost(pls_node *node, const char *name, size_t name_bytes);
+
 /* Each serves the request of its name. */
 void pls_registry_register(pls_client *client, pls_control_packet *packet);
 void pls_registry_unregister(pls_client *client, pls_control_packet *packet);

@@ -141,11 +141,20 @@ static pls_member_event event_of(pls_gossip_event event)
     }
 }
 
+static void followers_tell(pls_node *node, const pls_control_packet *notice)
+{
+    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
+        pls_client *client = node->slots[slot].client;
+        if (client != NULL && client->follows_members && client->stage == PLS_CLIENT_JOINED) {
+            pls_client_send(client, notice);
+        }
+    }
+}
+
 void pls_roster_tell(pls_net *net, const pls_action *action)
 {
     uint8_t bytes[ENTRY_BYTES_MAX];
     pls_node_entry entry;
-    pls_node *node = net->node;
     pls_writer w = pls_writer_into(bytes, sizeof bytes);
     pls_control_packet notice = {.type = PLS_CONTROL_MEMBER, .number = event_of(action->event)};
     if (notice.number == PLS_NODE_UNCHANGED) {
@@ -156,10 +165,25 @@ void pls_roster_tell(pls_net *net, const pls_action *action)
     pls_node_entry_encode(&entry, &w);
     notice.data = bytes;
     notice.data_bytes = pls_writer_len(&w);
-    for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
-        pls_client *client = node->slots[slot].client;
-        if (client != NULL && client->follows_members && client->stage == PLS_CLIENT_JOINED) {
-            pls_client_send(client, &notice);
-        }
+    followers_tell(net->node, &notice);
+}
+
+void pls_roster_name_lost(pls_net *net, const char *name, size_t name_bytes, pls_member winner)
+{
+    uint8_t bytes[ENTRY_BYTES_MAX];
+    pls_node_entry entry = {0};
+    pls_member_view view;
+    pls_writer w = pls_writer_into(bytes, sizeof bytes);
+    if (pls_gossip_member(net->gossip, winner, &view) == PLS_OK) {
+        entry_make(net, &view.identity, winner, &entry);
     }
+    entry.status = PLS_NODE_ALIVE;
+    pls_node_entry_encode(&entry, &w);
+    pls_control_packet notice = {.type = PLS_CONTROL_MEMBER,
+                                 .number = PLS_NODE_NAME_LOST,
+                                 .name = name,
+                                 .name_bytes = name_bytes,
+                                 .data = bytes,
+                                 .data_bytes = pls_writer_len(&w)};
+    followers_tell(net->node, &notice);
 }

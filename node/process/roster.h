@@ -15,4 +15,7 @@ void pls_roster_list(pls_client *client, pls_control_packet *packet);
 /* Tells everybody who follows that something happened to a member. */
 void pls_roster_tell(pls_net *net, const pls_action *action);
 
+/* Likewise, that a unique name of this node is the winner's now. */
+void pls_roster_name_lost(pls_net *net, const char *name, size_t name_bytes, pls_member winner);
+
 #endif

@@ -15,10 +15,10 @@ import threading
 import time
 from typing import Any
 
-from . import _cluster, _core
+from . import _cluster, _core, _names
 from ._config import SystemConfig
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
-from ._host import NAME_PUBLIC, class_payload, not_found
+from ._host import class_payload, not_found
 from ._ids import ActorId, NodeId
 from ._supervision import ACTOR_REBUILDING
 from ._system import (
@@ -33,7 +33,6 @@ from ._system import (
     launch_node,
     left_in_turn,
     place_of,
-    ref_of_entry,
     wait_ms,
     worker_listing,
 )
@@ -157,6 +156,7 @@ class BlockingSystem:
         self._background: _Background | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._turns: dict[str, int] = {}
         self._placer = Placer(rt, config)
         rt.ask_timeout = config.ask_timeout or 0.0
         rt.slow_ask = config.slow_ask or 0.0
@@ -212,7 +212,7 @@ class BlockingSystem:
         """A process without a loop builds no actors."""
         self._rt.rebuilt(actor, False, "this process has no event loop")
 
-    def on_member(self, event: int, data: bytes) -> None:
+    def on_member(self, event: int, data: bytes, name: bytes) -> None:
         """This process asks for the members when it wants to know them."""
 
     def on_shutdown(self, timeout_ms: int) -> None:
@@ -299,11 +299,16 @@ class BlockingSystem:
     def find(
         self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None
     ) -> Any:
-        """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
-        reply = self._find(name, timeout)
-        if reply is None or not reply[5] & NAME_PUBLIC:
+        """The ref of a public actor, or None; as `ActorSystem.find`."""
+        self._check()
+        check_name(name)
+        choice = _names.Choice(policy, key)
+        reply = self._rt.name_find(name, wait_ms(timeout), _names.PUBLIC)
+        if reply[0] != 0:
             return None
-        return ref_of_entry(self._rt, name, reply)
+        if choice.local_first:
+            return _names.ref_of(self._rt, name, reply)
+        return choice.take(name, self.find_all(name), self._turns)
 
     def resolve(self, name: str, timeout: float | None = None, **options: Any) -> Any:
         """As `find`, but raises ActorNotFound."""
@@ -313,13 +318,18 @@ class BlockingSystem:
         return ref
 
     def find_all(self, name: str) -> list[Any]:
-        """The refs of all replicas of a name."""
-        ref = self.find(name)
-        return [] if ref is None else [ref]
+        """The refs of all replicas of a name: this node's first, if it has one."""
+        self._check()
+        check_name(name)
+        here = self._rt.name_find(name, 0, _names.PUBLIC | _names.LOCAL)
+        others = self._rt.name_find(name, 0, _names.FAR)
+        return _names.refs_of(self._rt, name, here, others)
 
     def has_actor(self, name: str) -> bool:
-        """Whether an actor of this node has that name."""
-        return self._find(name) is not None
+        """Whether an actor has that name: one of this node, or a public one of another."""
+        self._check()
+        check_name(name)
+        return self._rt.name_find(name, 0, 0)[0] == 0
 
     def actor_ref(self, other: Any) -> Any:
         """The ref of an actor of this node by its id or name, private ones included."""
@@ -328,7 +338,7 @@ class BlockingSystem:
         reply = self._find(other)
         if reply is None:
             raise ActorNotFound(f"no actor of this node is called {other!r}")
-        return ref_of_entry(self._rt, other, reply)
+        return _names.ref_of_entry(self._rt, other, reply)
 
     def actors(self) -> list[dict[str, Any]]:
         """The actors of this process."""
@@ -395,7 +405,7 @@ class BlockingSystem:
             reply = self._find(actor)
             if reply is None:
                 return
-            actor = ref_of_entry(self._rt, actor, reply)
+            actor = _names.ref_of_entry(self._rt, actor, reply)
         place = self._home(actor)
         while place is not None:
             try:

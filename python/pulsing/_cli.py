@@ -18,8 +18,9 @@ from ._blocking import BlockingSystem, connect
 from ._config import SystemConfig
 from ._errors import PulsingError
 from ._message import StreamMessage
+from ._names import ref_of_entry
 from ._stubs import main as stubs
-from ._system import become_node, ref_of_entry
+from ._system import become_node
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 _TIMEOUT = click.option(

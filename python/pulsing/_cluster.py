@@ -23,6 +23,7 @@ EVENTS = {
     6: "isolated",
     7: "regained",
     8: "conflict",
+    9: "name_lost",
 }
 JOINED, ISOLATED = 1, 2
 ALIVE = ("joined", "alive")
@@ -118,10 +119,14 @@ class Cluster:
                 known[row["node_id"]] = row
                 self._system._host.supervision.publish(_event("joined", row))
 
-    def on_member(self, number: int, data: bytes) -> None:
+    def on_member(self, number: int, data: bytes, name: bytes) -> None:
         """The node's notice of a change."""
         event = EVENTS.get(number)
         found = rows(self._rt, data)
+        if event == "name_lost":
+            lost = {"name": name.decode(errors="replace")}
+            self._system._host.supervision.publish({**_event(event, found[0]), **lost})
+            return
         if event is None or not found:
             return
         row = found[0]

@@ -25,6 +25,7 @@ log = logging.getLogger("pulsing")
 
 NAME_PUBLIC = 1
 NAME_UNIQUE = 2
+NAME_FAR = 8
 EEXIST = 11
 # What an actor is built of is kept beside it up to this size, to be given to the node again.
 MAKING_BYTES_MAX = 1 << 18
@@ -369,6 +370,11 @@ class Host:
             )
             if reply[0] == EEXIST:
                 hosted.name, name = None, hosted.name
+                if reply[5] & NAME_FAR:
+                    raise ActorExists(
+                        f"the name {name!r} is taken in the cluster, and either that registration "
+                        "or this one is unique: stop that actor first, or choose another name"
+                    )
                 raise ActorExists(
                     f"the name {name!r} is taken on this node by a {reply[6] or 'actor'} "
                     f"(id {reply[3]:x}): "
@@ -538,9 +544,9 @@ class Host:
         """Messages have reached nobody."""
         self.supervision.on_dead_letters()
 
-    def on_member(self, event: int, data: bytes) -> None:
+    def on_member(self, event: int, data: bytes, name: bytes) -> None:
         """Something happened to a node of the cluster."""
-        self.system._cluster.on_member(event, data)
+        self.system._cluster.on_member(event, data, name)
 
     def on_shutdown(self, timeout_ms: int) -> None:
         """The node ends the system."""

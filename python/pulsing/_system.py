@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from . import _core, _far
+from . import _core, _far, _names
 from ._actor import ActorContext, describe
 from ._cluster import Cluster, check_seconds
 from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_address, usable_cpus
@@ -247,17 +247,6 @@ def flags_of(public: Any) -> int:
     return NAME_PUBLIC if public else 0
 
 
-def ref_of_entry(rt: Any, name: str, reply: tuple) -> Any:
-    """The ref for what name_find() answered."""
-    _, slot, epoch, actor, _, _, class_name, metadata = reply
-    window = int.from_bytes(metadata[:4], "little")
-    restartable = len(metadata) > 4 and metadata[4] == 1
-    ref = rt.ref(actor, window, restartable, name, class_name)
-    if (actor >> 56, actor >> 32 & 0xFFFFFF) != (slot, epoch) and restartable:
-        rt.route(actor, slot, epoch)
-    return ref
-
-
 class ActorSystem:
     """A node of this program's own, or an attachment to one that runs on the host.
 
@@ -275,6 +264,7 @@ class ActorSystem:
         rt.ask_timeout = config.ask_timeout or 0.0
         rt.slow_ask = config.slow_ask or 0.0
         self._cluster = Cluster(self)
+        self._turns: dict[str, int] = {}
         self._host = Host(self)
         rt.start(self._host, self, self._on_control)
         _live.add(self)
@@ -452,13 +442,24 @@ class ActorSystem:
     async def find(
         self, name: str, timeout: float | None = None, policy: str | None = None, key: Any = None
     ) -> Any:
-        """The ref of a public actor, or None; with `timeout` it waits for the name to appear."""
-        reply = await self._find(name, timeout)
-        if reply is None or not reply[5] & NAME_PUBLIC:
+        """The ref of a public actor, or None; with `timeout` it waits for the name to appear.
+
+        Several nodes may have the name. `policy` says which is taken: "local_first" (the default:
+        this node's, else the others in turn), "round_robin", "random", or "hash" (the same one for
+        the same `key`, as long as it is there).
+        """
+        self._check()
+        check_name(name)
+        choice = _names.Choice(policy, key)
+        reply = await self._rt.name_find(name, wait_ms(timeout), _names.PUBLIC)
+        if reply[0] != 0:
             return None
-        return ref_of_entry(self._rt, name, reply)
+        if choice.local_first:
+            return _names.ref_of(self._rt, name, reply)
+        return choice.take(name, await self.find_all(name), self._turns)
 
     async def _find(self, name: str, timeout: float | None = None) -> tuple | None:
+        """What is registered on this node, public or private."""
         self._check()
         check_name(name)
         reply = await self._rt.name_find(name, wait_ms(timeout))
@@ -472,13 +473,19 @@ class ActorSystem:
         return ref
 
     async def find_all(self, name: str) -> list[Any]:
-        """The refs of all replicas of a name."""
-        ref = await self.find(name)
-        return [] if ref is None else [ref]
+        """The refs of all replicas of a name: this node's first, if it has one."""
+        self._check()
+        check_name(name)
+        here = await self._rt.name_find(name, 0, _names.PUBLIC | _names.LOCAL)
+        others = await self._rt.name_find(name, 0, _names.FAR)
+        return _names.refs_of(self._rt, name, here, others)
 
     async def has_actor(self, name: str) -> bool:
-        """Whether an actor of this node has that name, public or private."""
-        return await self._find(name) is not None
+        """Whether an actor has that name: one of this node, public or private, or a public one of
+        another."""
+        self._check()
+        check_name(name)
+        return (await self._rt.name_find(name, 0, 0))[0] == 0
 
     async def actor_ref(self, other: Any) -> Any:
         """The ref of an actor by its id, on whichever node, or of one of this node by its name;
@@ -487,7 +494,7 @@ class ActorSystem:
             reply = await self._find(other)
             if reply is None:
                 raise ActorNotFound(f"no actor of this node is called {other!r}")
-            return ref_of_entry(self._rt, other, reply)
+            return _names.ref_of_entry(self._rt, other, reply)
         if not isinstance(other, ActorId):
             raise TypeError(f"expected a name or an ActorId, got {other!r}")
         node = bytes(other.node_id)
@@ -521,15 +528,24 @@ class ActorSystem:
     async def get_named_instances(self, name: str) -> list[dict[str, Any]]:
         """The replicas of a name: where each lives."""
         refs = await self.find_all(name)
+        addresses = {row["node_id"]: row["addr"] for row in await self.members()}
         return [
-            {"node_id": str(self.node_id), "addr": self.addr, "actor_id": r.actor_id} for r in refs
+            {
+                "node_id": str(ref.actor_id.node_id),
+                "addr": addresses.get(str(ref.actor_id.node_id)),
+                "actor_id": ref.actor_id,
+            }
+            for ref in refs
         ]
 
     async def resolve_named(self, name: str, node_id: Any = None) -> Any:
         """`resolve`, on a node if one is given."""
-        if node_id is not None and node_id != self.node_id:
-            raise ActorNotFound(f"no node {node_id} is known")
-        return await self.resolve(name)
+        if node_id is None:
+            return await self.resolve(name)
+        for ref in await self.find_all(name):
+            if ref.actor_id.node_id == node_id:
+                return ref
+        raise not_found(name)
 
     def dead_letters(self) -> dict[str, int]:
         """How many messages reached nobody, as this process saw it, by reason."""
@@ -571,7 +587,8 @@ class ActorSystem:
 
         Nodes: `joined`, `suspect`, `alive` (a suspect answered), `dead`, `left` (with `node_id`,
         `addr`); the first one is this node, then come those that are known already. Of this node
-        itself: `isolated` (it has lost the many), `regained`. What nobody handled, in this process
+        itself: `isolated` (it has lost the many), `regained`, `name_lost` (`name`: a unique name of
+        this node is the other's now). What nobody handled, in this process
         and in workers: `actor_failed` (`actor`, `error`, `traceback`), `dead_letters` (`reason`,
         `count`). A reader that is more than 1024 events
         behind gets `missed` (`count`) for the oldest ones.
@@ -612,7 +629,7 @@ class ActorSystem:
             reply = await self._find(actor)
             if reply is None:
                 return
-            actor = ref_of_entry(self._rt, actor, reply)
+            actor = _names.ref_of_entry(self._rt, actor, reply)
         await self._stop_ref(actor, now, timeout)
 
     async def _stop_ref(self, ref: Any, now: bool, timeout: float | None) -> None:
