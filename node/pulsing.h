@@ -26,7 +26,7 @@ typedef struct pulsing_options {
 
 /* Attaches this process.
  * Errors:  as pls_attach_open() and pls_attach_join(); `trouble` (1024 bytes) gets a text.
- * Owns:    takes `control_fd` on success; gives the attachment.
+ * Owns:    takes `control_fd`, also on failure; gives the attachment.
  * Threads: the caller becomes the owner thread; may block 5 s. */
 PLS_MUST_USE pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out,
                                   char *trouble);

@@ -150,6 +150,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
     snprintf(trouble, PLS_TROUBLE_BYTES_MAX, "%s", pls_err_text(PLS_ENOMEM));
     pulsing *p = calloc(1, sizeof *p);
     if (p == NULL) {
+        close(options->control_fd);
         return PLS_ENOMEM;
     }
     p->on = options->callbacks;
@@ -167,6 +168,7 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
                             &p->attach, trouble);
     }
     if (err != PLS_OK) {
+        close(options->control_fd);
         close(p->statm_fd);
         guard_free(p);
         free(p->scratch);

@@ -27,6 +27,7 @@ from ._system import (
     NOT_REMOTE,
     ActorSystem,
     Placer,
+    attach_runtime,
     check_name,
     create_actor_system,
     flags_of,
@@ -475,7 +476,7 @@ def connect(config: SystemConfig | None = None) -> BlockingSystem:
         node = (pid, pidfd)
     else:
         control = _core.connect(attach_to)
-    rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0)
+    rt = attach_runtime(control, node, config)
     system = BlockingSystem(rt, config, node, attach_to)
     if config.worker_warm:
         try:

@@ -40,6 +40,7 @@ EDEAD = 5
 LEFT_PAUSE_S = 0.005
 # How often to look how a process ended that the kernel is still tearing down.
 LEFT_LOOKS_MAX = 2000
+NODE_END_MS = 2000
 
 
 def node_program() -> str:
@@ -55,6 +56,19 @@ def launch_node(config: SystemConfig, listen: str | None = None) -> tuple[int, i
 def become_node(config: SystemConfig) -> None:
     """Replaces this process by a node in the foreground; returns only by an exception."""
     _core.node_become(*_node_arguments(config, None))
+
+
+def attach_runtime(
+    control: int, node: tuple[int, int] | None, config: SystemConfig, loop: Any = None
+) -> Any:
+    """This process's runtime; when the node refuses, nothing of either is left."""
+    try:
+        return _core.Runtime(control, memory_bytes=config.memory_bytes or 0, loop=loop)
+    except BaseException:
+        if node is not None:
+            # Without its control socket it ends, if it has not already.
+            _core.node_wait(*node, NODE_END_MS)
+        raise
 
 
 def _node_arguments(config: SystemConfig, listen: str | None) -> tuple:
@@ -768,7 +782,7 @@ async def create_actor_system(config: SystemConfig | None = None) -> ActorSystem
     else:
         control, pid, pidfd = launch_node(config)
         node = (pid, pidfd)
-    rt = _core.Runtime(control, memory_bytes=config.memory_bytes or 0, loop=loop)
+    rt = attach_runtime(control, node, config, loop)
     system = ActorSystem(rt, config, node, loop)
     system._listen()
     if config.worker_warm:
