@@ -269,7 +269,10 @@ static void news_came(void *owner, const pls_zmq_news *news)
         (void)pls_gossip_refused(net->gossip, member, now_ns);
         break;
     case PLS_ZMQ_REJECTED:
-        rejection_note(net, news);
+        if (member == PLS_MEMBER_NONE) {
+            /* A member has the key; it died in the middle of a handshake. */
+            rejection_note(net, news);
+        }
         break;
     default:
         break;
@@ -279,6 +282,9 @@ static void news_came(void *owner, const pls_zmq_news *news)
 static void stranger_turned_away(void *owner, const char *reason, const char *from, uint64_t count)
 {
     pls_net *net = owner;
+    if (net->leaving) {
+        return; /* who is cut off now is no stranger */
+    }
     pls_output_note(net->node->output, "pulsing: %s at %s was turned away (%llu times): %s", from,
                     pls_endpoint_plain(net->endpoint), (unsigned long long)count, reason);
 }

@@ -41,10 +41,13 @@ pls_err pls_reach_parse(const char *text, pls_reach *reach_out)
     bool bracketed = len > 2 && text[0] == '[' && colon[-1] == ']';
     const char *host = bracketed ? text + 1 : text;
     len -= bracketed ? 2 : 0;
-    if (len == 0 || len > PLS_HOST_BYTES_MAX || (!bracketed && memchr(host, ':', len) != NULL)) {
+    if (len == 0 || len > PLS_HOST_BYTES_MAX) {
         return PLS_EINVAL;
     }
     memcpy(reach.host, host, len);
+    if (!bracketed && strpbrk(reach.host, "[]:") != NULL) {
+        return PLS_EINVAL;
+    }
     *reach_out = reach;
     return PLS_OK;
 }

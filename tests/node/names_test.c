@@ -22,6 +22,8 @@
 typedef struct plain_names {
     pls_names *names;
     uint32_t count;
+    uint32_t gone; /* how many removals were told, and how many there were */
+    uint32_t gone_expected;
     struct {
         bool used;
         uint64_t actor;
@@ -53,6 +55,13 @@ static void plain_add(plain_names *p, uint32_t i, uint64_t actor, uint32_t slot)
     }
 }
 
+static void gone_note(void *owner, const pls_name *name)
+{
+    plain_names *p = owner;
+    ck_assert_ptr_eq(pls_names_find(p->names, name->entry.name, name->entry.name_bytes), name);
+    p->gone++;
+}
+
 static void plain_remove(plain_names *p, uint32_t i)
 {
     pls_name *name = plain_find(p, i);
@@ -61,6 +70,7 @@ static void plain_remove(plain_names *p, uint32_t i)
         pls_names_remove(p->names, name);
         p->model[i].used = false;
         p->count--;
+        p->gone_expected++;
     }
 }
 
@@ -79,6 +89,7 @@ static void plain_remove_actor(plain_names *p, uint64_t actor)
         if (p->model[i].used && p->model[i].actor == actor) {
             p->model[i].used = false;
             p->count--;
+            p->gone_expected++;
         }
     }
 }
@@ -89,6 +100,7 @@ START_TEST(test_names_agree_with_a_plain_array)
     pls_rng rng;
     pls_rng_init(&rng, 3);
     ck_assert_int_eq(pls_names_create(99, &p.names), PLS_OK);
+    pls_names_on_gone(p.names, gone_note, &p);
     for (int step = 0; step < STEPS; step++) {
         uint32_t i = pls_rng_below(&rng, NAMES);
         uint64_t actor = pls_rng_below(&rng, 50) + 1;
@@ -108,6 +120,8 @@ START_TEST(test_names_agree_with_a_plain_array)
             ck_assert(pls_names_check(p.names));
         }
     }
+    ck_assert_uint_gt(p.gone, 0);
+    ck_assert_uint_eq(p.gone, p.gone_expected);
     for (uint32_t i = 0; i < NAMES; i++) {
         const pls_name *name = plain_find(&p, i);
         ck_assert(p.model[i].used == (name != NULL));
