@@ -22,7 +22,7 @@
  * Threads: the same for every function of this header: any thread; never blocks. */
 
 #define PLS_DIRECTORY_MAGIC 0x31524944534c5550ull /* "PULSDIR1" */
-#define PLS_DIRECTORY_VERSION 2
+#define PLS_DIRECTORY_VERSION 3
 #define PLS_DIRECTORY_HEADER_BYTES 4096
 #define PLS_NODE_ID_BYTES 16
 #define PLS_NODE_SLOT 0
@@ -74,7 +74,9 @@ typedef struct pls_directory_line {
     _Atomic uint32_t awake; /* 1 while it runs and may answer soon, 0 once it goes to sleep */
     _Atomic uint32_t resident_mib; /* memory of the process, now and then: how long its end takes */
     _Atomic uint64_t held_since_ns; /* CLOCK_MONOTONIC since when a handler keeps its thread; 0 */
-    uint64_t owner_reserved[5];
+    _Atomic uint32_t serves;        /* 1: it answers other nodes for actors of this one */
+    uint32_t owner_padding;
+    uint64_t owner_reserved[4];
 } pls_directory_line;
 
 #define PLS_DIRECTORY_ADDRESS_BYTES 128

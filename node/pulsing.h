@@ -20,6 +20,7 @@ struct pls_attach_event;
 typedef struct pulsing_options {
     int control_fd; /* of pls_node_launch(), pls_attach_connect(), or inherited by a worker */
     bool worker;    /* this process was forked by the node's template */
+    bool serves;    /* it has a loop, and answers other nodes for actors of this one */
     uint64_t memory_bytes; /* budget for large payloads; 0: the node's, else a quarter of memory */
     pulsing_callbacks callbacks;
 } pulsing_options;

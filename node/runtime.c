@@ -190,6 +190,8 @@ pls_err pulsing_open(const pulsing_options *options, pulsing **pulsing_out, char
         pulsing_close(p);
         return err;
     }
+    atomic_store_explicit(&p->info->directory->lines[pulsing_slot(p)].serves, options->serves,
+                          memory_order_relaxed);
     *pulsing_out = p;
     return PLS_OK;
 }

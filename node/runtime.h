@@ -90,14 +90,6 @@ typedef enum pls_target_state {
     PLS_TARGET_DEAD
 } pls_target_state;
 
-/* An actor of another node, by which its target is found again. */
-typedef struct pls_far {
-    struct pls_far *next; /* in its hash bucket */
-    pulsing_target *target;
-    uint64_t actor_id;
-    uint8_t node_id[PULSING_NODE_ID_BYTES];
-} pls_far;
-
 struct pulsing_target {
     pulsing *p;
     struct pulsing_target *next; /* in its hash bucket */
@@ -214,7 +206,7 @@ struct pulsing {
     pulsing_target *targets[PLS_BUCKETS];
     pulsing_target *starved_first; /* counted */
     pulsing_target *starved_last;
-    pls_far *fars[PLS_BUCKETS];
+    struct pls_far *fars[PLS_BUCKETS];
     uint32_t far_counter;
     pulsing_actor *actors[PLS_BUCKETS];
     uint32_t actor_counter;

@@ -4,6 +4,14 @@
 
 #include "node/runtime.h"
 
+/* An actor of another node, by which its target is found again. */
+typedef struct pls_far {
+    struct pls_far *next; /* in its hash bucket */
+    pulsing_target *target;
+    uint64_t actor_id;
+    uint8_t node_id[PULSING_NODE_ID_BYTES];
+} pls_far;
+
 /* What the runtime's files call of each other.
  * Threads: owner thread; never blocks; the same for every function of this header. */
 

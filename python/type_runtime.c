@@ -63,6 +63,7 @@ static int attach(core_runtime *rt, int control_fd, int worker, unsigned long lo
     pulsing_options options = {
         .control_fd = control_fd,
         .worker = worker != 0,
+        .serves = rt->loop != NULL,
         .memory_bytes = memory_bytes,
         .callbacks = {.context = rt,
                       .request = core_on_request,
@@ -253,14 +254,14 @@ static PyObject *runtime_ref(PyObject *self, PyObject *args)
     int restartable = 0;
     PyObject *name = NULL;
     PyObject *class_name = NULL;
-    PyObject *node_id = NULL;
+    PyObject *node_id = Py_None;
     core_runtime *rt = (core_runtime *)self;
-    if (!PyArg_ParseTuple(args, "KIpOU|S", &id, &window, &restartable, &name, &class_name,
+    if (!PyArg_ParseTuple(args, "KIpOU|O", &id, &window, &restartable, &name, &class_name,
                           &node_id)) {
         return NULL;
     }
-    return node_id != NULL ? core_ref_far_new(rt, node_id, id, window, name, class_name)
-                           : core_ref_new(rt, id, window, restartable != 0, name, class_name);
+    return node_id != Py_None ? core_ref_far_new(rt, node_id, id, window, name, class_name)
+                              : core_ref_new(rt, id, window, restartable != 0, name, class_name);
 }
 
 /* route(id, slot, epoch): an actor that was rebuilt lives there. */

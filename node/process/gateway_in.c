@@ -63,14 +63,20 @@ static void content_done(pls_gateway *gateway, const content *what)
     }
 }
 
+static bool serves(const pls_client *client)
+{
+    const pls_directory_line *line = &client->node->directory->lines[client->slot];
+    return client->stage == PLS_CLIENT_JOINED &&
+           atomic_load_explicit(&line->serves, memory_order_relaxed) != 0;
+}
+
 /* Who answers for the node as a whole: a process that attached by itself, else a worker. */
 static bool somebody_find(const pls_gateway *gateway, pls_client_key *key)
 {
     bool found = false;
     for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
         const pls_client *client = gateway->node->slots[slot].client;
-        bool here = client != NULL && client->stage == PLS_CLIENT_JOINED;
-        if (here &&
+        if (client != NULL && serves(client) &&
             (client->role == PLS_ROLE_HOST || (client->role == PLS_ROLE_WORKER && !found))) {
             *key = pls_client_key_of(client);
             found = true;

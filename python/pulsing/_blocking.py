@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from . import _cluster, _core, _names
+from . import _cluster, _core, _far, _names
 from ._config import SystemConfig
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import class_payload, not_found
@@ -24,7 +24,6 @@ from ._supervision import ACTOR_REBUILDING
 from ._system import (
     LEFT_LOOKS_MAX,
     LEFT_PAUSE_S,
-    NOT_REMOTE,
     ActorSystem,
     Placer,
     attach_runtime,
@@ -231,7 +230,7 @@ class BlockingSystem:
             return self._background
 
     def _rebind(self, ref: Any, window: int = 0) -> Any:
-        return self._rt.ref(ref._id, window, False, ref.name, ref._class_name)
+        return self._rt.ref(ref._id, window, False, ref.name, ref._class_name, ref._far)
 
     def spawn(self, *args: Any, **options: Any) -> Any:
         """Hosts an object in this process, on a background loop; returns its ref."""
@@ -248,7 +247,11 @@ class BlockingSystem:
         check_name(name)
         kind, index = self._placer.normalize(placement)
         if kind == "remote":
-            raise ActorNotFound(NOT_REMOTE)
+            background = self._hosting()
+            spawn = background.system._spawn_class(
+                cls, args, kwargs, name=name, public=public, placement=placement, detached=True
+            )
+            return self._rebind(background.run(spawn))
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             background = self._hosting()
             spawn = background.system._spawn_class(
@@ -333,9 +336,10 @@ class BlockingSystem:
         return self._rt.name_find(name, 0, 0)[0] == 0
 
     def actor_ref(self, other: Any) -> Any:
-        """The ref of an actor of this node by its id or name, private ones included."""
+        """The ref of an actor by its id, or of one of this node by its name, private ones
+        included."""
         if isinstance(other, ActorId):
-            return self._rt.ref(other.number, 0, False, other.name, "actor")
+            return _far.ref_of_id(self._rt, other)
         reply = self._find(other)
         if reply is None:
             raise ActorNotFound(f"no actor of this node is called {other!r}")
@@ -355,6 +359,11 @@ class BlockingSystem:
         return self._rt.dead_letters()
 
     # Watching and ending.
+
+    def _elsewhere(self, action: Any, *args: Any) -> Any:
+        """What has to do with an actor of another node, by the system on the background loop."""
+        background = self._hosting()
+        return background.run(action(background.system._rt, *args))
 
     def _home(self, ref: Any) -> tuple[int, int] | None:
         actor = ref._id
@@ -376,6 +385,8 @@ class BlockingSystem:
 
     def watch(self, ref: Any) -> str:
         """Waits until an actor stops or dies; returns why."""
+        if ref._far is not None:
+            return self._elsewhere(_far.watch, ref)
         place = self._home(ref)
         while place is not None:
             try:
@@ -390,6 +401,7 @@ class BlockingSystem:
         """From now on the end of one, by a stop or a death, ends the other; messages that wait for
         it fail with ActorDied."""
         self._check()
+        _far.refuse_link(a, b)
         for one, other in ((a, b), (b, a)):
             place = self._home(one)
             if place is None:
@@ -407,6 +419,9 @@ class BlockingSystem:
             if reply is None:
                 return
             actor = _names.ref_of_entry(self._rt, actor, reply)
+        if actor._far is not None:
+            self._elsewhere(_far.stop, actor, now, timeout)
+            return
         place = self._home(actor)
         while place is not None:
             try:
@@ -478,6 +493,8 @@ def connect(config: SystemConfig | None = None) -> BlockingSystem:
         control = _core.connect(attach_to)
     rt = attach_runtime(control, node, config)
     system = BlockingSystem(rt, config, node, attach_to)
+    if node is not None and rt.address is not None:
+        system._hosting()  # other nodes ask a process that has a loop
     if config.worker_warm:
         try:
             system.warm()

@@ -176,7 +176,7 @@ class Runtime:
         restartable: bool,
         name: str | None,
         class_name: str,
-        node_id: bytes = ...,
+        node_id: bytes | None = ...,
         /,
     ) -> Ref: ...
     def route(self, actor: int, slot: int, epoch: int, /) -> None: ...

@@ -12,8 +12,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from ._errors import ActorDied, ActorNotFound, NodeUnreachable
-from ._host import class_payload
-from ._ids import NodeId
+from ._host import MAILBOX_DEFAULT, class_payload
+from ._ids import ActorId, NodeId
 
 if TYPE_CHECKING:
     from ._system import ActorSystem
@@ -27,6 +27,20 @@ PROCESS_LOST_TRIES = 20
 def node_ref(rt: Any, node: bytes) -> Any:
     """Who answers for another node."""
     return rt.ref(ANY_PROCESS, 0, False, None, "node", node)
+
+
+def ref_of_id(rt: Any, actor: ActorId) -> Any:
+    """The ref of an actor of any node."""
+    node = bytes(actor.node_id)
+    if node == rt.node_id:
+        return rt.ref(actor.number, 0, False, actor.name, "actor")
+    return rt.ref(actor.number, MAILBOX_DEFAULT, False, actor.name, "actor", node)
+
+
+def refuse_link(*refs: Any) -> None:
+    """A link is kept by the processes of one node."""
+    if any(ref._far is not None for ref in refs):
+        raise ValueError("link() joins actors of this node; watch() sees those of others")
 
 
 async def _ask(rt: Any, node: bytes, method: str, *args: Any) -> Any:

@@ -15,7 +15,6 @@ from ._cluster import Cluster, check_seconds
 from ._config import SystemConfig, cpus_of, env_of, key_arguments, listen_address, usable_cpus
 from ._errors import ActorDied, ActorNotFound, PulsingError, SystemClosed, WorkerLeaving
 from ._host import (
-    MAILBOX_DEFAULT,
     NAME_PUBLIC,
     NAME_UNIQUE,
     PLACES,
@@ -29,7 +28,6 @@ from ._supervision import ACTOR_REBUILDING, Events, last_words
 
 __all__ = ["ActorSystem", "create_actor_system"]
 
-NOT_REMOTE = "placement: actors cannot be made on other nodes yet; start them there"
 ROLE_WORKER = 2
 # A handler that has kept its worker's thread for longer makes others look for another worker.
 HELD_S = 0.001
@@ -209,7 +207,7 @@ class Placer:
         if placement == NodeId(self.rt.node_id):
             return "worker", 0
         if isinstance(placement, NodeId):
-            raise ActorNotFound(NOT_REMOTE)
+            return "remote", 0
         raise ValueError(
             f"placement={placement!r}: expected 'here', 'worker', 'dedicated', 'remote', "
             "a worker's index or a NodeId"
@@ -375,11 +373,10 @@ class ActorSystem:
         self._check()
         check_name(name)
         flags = flags_of(public) if name is not None else 0
-        if isinstance(placement, NodeId) and placement != self.node_id:
-            return await _far.spawn(self, placement, cls, args, kwargs, (name, public))
         kind, index = self._placer.normalize(placement)
         if kind == "remote":
-            return await _far.spawn(self, None, cls, args, kwargs, (name, public))
+            node = placement if isinstance(placement, NodeId) else None
+            return await _far.spawn(self, node, cls, args, kwargs, (name, public))
         if kind == "here" or (kind == "worker" and self._rt.workers_max == 0):
             description = describe(cls)
             hosted = await self._host.start(lambda: cls(*args, **kwargs), description, name, flags)
@@ -511,10 +508,7 @@ class ActorSystem:
             return _names.ref_of_entry(self._rt, other, reply)
         if not isinstance(other, ActorId):
             raise TypeError(f"expected a name or an ActorId, got {other!r}")
-        node = bytes(other.node_id)
-        if node != self._rt.node_id:
-            return self._rt.ref(other.number, MAILBOX_DEFAULT, False, other.name, "actor", node)
-        return self._rt.ref(other.number, 0, False, other.name, "actor")
+        return _far.ref_of_id(self._rt, other)
 
     def actors(self) -> list[dict[str, Any]]:
         """The actors of this process: id, name, class, messages queued and running."""
@@ -585,8 +579,7 @@ class ActorSystem:
         """From now on the end of one, by a stop or a death, ends the other; messages that wait for
         it fail with ActorDied."""
         self._check()
-        if a._far is not None or b._far is not None:
-            raise ValueError("link() joins actors of this node; watch() sees those of others")
+        _far.refuse_link(a, b)
         for one, other in ((a, b), (b, a)):
             place = await self._home(one)
             if place is None:

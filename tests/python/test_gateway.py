@@ -16,6 +16,7 @@ import numpy
 import pytest
 from faractors import Far, Narrow, Wide
 
+import pulsing
 from pulsing import (
     ActorDied,
     ActorError,
@@ -546,6 +547,29 @@ async def test_members_with_a_key_build_and_stop_actors_and_send_any_object():
             await limited(here.stop(ref))
             assert "stopped" in await limited(watching)
             assert type(await outcome(ref.add(1))) is ActorDied
+
+
+def test_the_blocking_form_calls_builds_watches_and_stops_elsewhere():
+    key = b"k" * 32
+    with (
+        pulsing.connect(config(workers=1, cluster_key=key)) as here,
+        pulsing.connect(config(here.addr, cluster_key=key)) as there,
+    ):
+        there.joined(BOUND_S)
+        named = Far.local(here, name="far")
+        ref = there.find("far", timeout=BOUND_S)
+        assert ref.add(2) == 3 and named.add(1) == 2
+        assert there.actor_ref(named.actor_id).add(3) == 4
+        for placement in ("remote", here.node_id):
+            built = Far.local(there, placement=placement)
+            assert built.actor_id.node_id == here.node_id
+            assert built.add(5) == 6
+        with pytest.raises(ValueError, match="watch"):
+            there.link(ref, built)
+        there.stop(built)
+        assert "stopped" in there.watch(built)
+        with pytest.raises(ActorDied):
+            built.add(1)
 
 
 async def test_a_node_of_one_host_refuses_refs_of_others(system, pair):
