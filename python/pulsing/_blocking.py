@@ -349,6 +349,25 @@ class BlockingSystem:
         """The actors of this process."""
         return [] if self._background is None else self._background.system.actors()
 
+    def local_actor_names(self) -> list[str]:
+        """The names of this process's actors."""
+        return [] if self._background is None else self._background.system.local_actor_names()
+
+    def all_named_actors(self) -> list[dict[str, Any]]:
+        """The public actors of this node: name, actor_id and class."""
+        self._check()
+        return _names.rows_of(self._rt, self._rt.names_list())
+
+    def get_named_instances(self, name: str) -> list[dict[str, Any]]:
+        """The replicas of a name: where each lives."""
+        return _names.instances_of(self.find_all(name), self.members())
+
+    def resolve_named(self, name: str, node_id: Any = None) -> Any:
+        """`resolve`, on a node if one is given."""
+        if node_id is None:
+            return self.resolve(name)
+        return _names.on_node(self.find_all(name), name, node_id)
+
     def workers(self) -> list[dict[str, Any]]:
         """The workers of this node: index (None: dedicated), pid, how many actors each has, and for
         how many seconds a plain method has held it up."""

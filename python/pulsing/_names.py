@@ -7,7 +7,8 @@ import hashlib
 import random
 from typing import Any
 
-from ._host import MAILBOX_DEFAULT
+from ._host import MAILBOX_DEFAULT, NAME_PUBLIC, not_found
+from ._ids import ActorId
 
 # What name_find() is asked for: this node's alone, no private ones, or all of other nodes.
 LOCAL, PUBLIC, FAR = 1, 2, 4
@@ -50,6 +51,36 @@ def refs_of(rt: Any, name: str, here: tuple, others: tuple) -> list[Any]:
         actor = int.from_bytes(data[at : at + 8], "little")
         refs.append(far_ref(rt, name, actor, data[at + 8 : at + FAR_ENTRY_BYTES]))
     return refs
+
+
+def rows_of(rt: Any, reply: tuple) -> list[dict[str, Any]]:
+    """The public actors of this node, of the reply to names_list()."""
+    return [
+        {"name": name, "actor_id": ActorId(rt.node_id, actor, name), "class": class_name}
+        for name, actor, _, _, flags, class_name, _ in rt.names_parse(reply[7])
+        if flags & NAME_PUBLIC
+    ]
+
+
+def instances_of(refs: list[Any], members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where each replica lives."""
+    addresses = {row["node_id"]: row["addr"] for row in members}
+    return [
+        {
+            "node_id": str(ref.actor_id.node_id),
+            "addr": addresses.get(str(ref.actor_id.node_id)),
+            "actor_id": ref.actor_id,
+        }
+        for ref in refs
+    ]
+
+
+def on_node(refs: list[Any], name: str, node_id: Any) -> Any:
+    """The replica on a node; raises ActorNotFound."""
+    for ref in refs:
+        if ref.actor_id.node_id == node_id:
+            return ref
+    raise not_found(name)
 
 
 class Choice:

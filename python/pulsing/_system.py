@@ -526,34 +526,17 @@ class ActorSystem:
     async def all_named_actors(self) -> list[dict[str, Any]]:
         """The public names of this node, each with its actor's id and class."""
         self._check()
-        reply = await self._rt.names_list()
-        return [
-            {"name": name, "actor_id": ActorId(self._rt.node_id, actor, name), "class": class_name}
-            for name, actor, _, _, flags, class_name, _ in self._rt.names_parse(reply[7])
-            if flags & NAME_PUBLIC
-        ]
+        return _names.rows_of(self._rt, await self._rt.names_list())
 
     async def get_named_instances(self, name: str) -> list[dict[str, Any]]:
         """The replicas of a name: where each lives."""
-        refs = await self.find_all(name)
-        addresses = {row["node_id"]: row["addr"] for row in await self.members()}
-        return [
-            {
-                "node_id": str(ref.actor_id.node_id),
-                "addr": addresses.get(str(ref.actor_id.node_id)),
-                "actor_id": ref.actor_id,
-            }
-            for ref in refs
-        ]
+        return _names.instances_of(await self.find_all(name), await self.members())
 
     async def resolve_named(self, name: str, node_id: Any = None) -> Any:
         """`resolve`, on a node if one is given."""
         if node_id is None:
             return await self.resolve(name)
-        for ref in await self.find_all(name):
-            if ref.actor_id.node_id == node_id:
-                return ref
-        raise not_found(name)
+        return _names.on_node(await self.find_all(name), name, node_id)
 
     def dead_letters(self) -> dict[str, int]:
         """How many messages reached nobody, as this process saw it, by reason."""

@@ -14,7 +14,7 @@ import pytest
 from testactors import Calculator
 
 import pulsing
-from pulsing import NodeUnreachable, PulsingError
+from pulsing import ActorNotFound, NodeUnreachable, PulsingError
 from pulsing.actor import SystemConfig, create_actor_system
 
 LOOPBACK = "127.0.0.1:0"
@@ -350,6 +350,12 @@ def test_the_blocking_form_joins_too():
         one.spawn(Calculator(), name="counter", public=True)
         assert two.find("counter", timeout=BOUND_S) is not None
         assert two.has_actor("counter")
+        assert [row["name"] for row in one.all_named_actors()] == ["counter"]
+        assert one.local_actor_names() == ["counter"] and two.local_actor_names() == []
+        assert [row["addr"] for row in two.get_named_instances("counter")] == [one.addr]
+        assert two.resolve_named("counter", one.node_id).add(3) == 3
+        with pytest.raises(ActorNotFound):
+            two.resolve_named("counter", two.node_id)
     with pulsing.connect(config("127.0.0.1:1")) as alone:
         with pytest.raises(NodeUnreachable, match=r"within 0\.3 s.*127\.0\.0\.1:1"):
             alone.joined(0.3)

@@ -181,3 +181,10 @@ async def test_a_pool_over_actors_of_others_neither_makes_nor_stops_one(system):
     assert [await ref.worker() for ref in refs] == [0, 1]
     with pytest.raises(ValueError, match="at least one"):
         pulsing.Pool.over(system, [])
+
+
+def test_the_blocking_form_has_what_the_awaited_one_has():
+    from pulsing._blocking import BlockingSystem
+
+    awaited = {name for name in dir(pulsing.ActorSystem) if not name.startswith("_")}
+    assert awaited - {"create"} <= set(dir(BlockingSystem))
