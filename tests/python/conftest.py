@@ -32,6 +32,9 @@ _before = pytest.StashKey[Holdings]()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "both_loops: run on asyncio's own event loop and on uvloop")
+    config.addinivalue_line(
+        "markers", "between_nodes: of node processes, whatever Python they serve"
+    )
 
 
 def pytest_asyncio_loop_factories(config, item):

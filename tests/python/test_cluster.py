@@ -17,6 +17,8 @@ import pulsing
 from pulsing import ActorNotFound, NodeUnreachable, PulsingError
 from pulsing.actor import SystemConfig, create_actor_system
 
+pytestmark = pytest.mark.between_nodes
+
 LOOPBACK = "127.0.0.1:0"
 SEEN_S = 0.3  # until two nodes see each other
 KILLED_S = 2.5  # until a node whose host refuses connections counts as dead

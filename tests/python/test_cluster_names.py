@@ -17,6 +17,8 @@ from testactors import Calculator
 from pulsing import ActorExists, ActorNotFound
 from pulsing.actor import SystemConfig, create_actor_system
 
+pytestmark = pytest.mark.between_nodes
+
 LOOPBACK = "127.0.0.1:0"
 BOUND_S = 10.0
 

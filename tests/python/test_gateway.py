@@ -26,6 +26,8 @@ from pulsing import (
 )
 from pulsing.actor import StreamMessage, SystemConfig, create_actor_system
 
+pytestmark = pytest.mark.between_nodes
+
 HERE = pathlib.Path(__file__).parent
 LOOPBACK = "127.0.0.1:0"
 BOUND_S = 30.0
