@@ -90,12 +90,14 @@ def sockets_left(before: Holdings, now: Holdings) -> list[str]:
 def marked_processes() -> dict[int, str]:
     """Living processes that some test has started, with their command lines."""
     found = {}
+    mark = MARK.encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            environment = pathlib.Path(f"/proc/{entry}/environ").read_bytes()
-            if MARK.encode() in environment.split(b"\0"):
+            with open(f"/proc/{entry}/environ", "rb", buffering=0) as file:
+                environment = file.readall()
+            if mark in environment and mark in environment.split(b"\0"):
                 command = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes()
                 found[int(entry)] = command.replace(b"\0", b" ").decode(errors="replace")[:200]
         except OSError:
@@ -135,6 +137,7 @@ def leftovers(before: Holdings, whole: bool) -> list[str]:
     child = dead_child()
     if child is not None:
         left.append(f"the ended child {child}, which nobody has waited for")
-    new = now.shm - before.shm - held_files()
-    left += [str(SHM / name) for name in new if (SHM / name).exists()]
+    new = now.shm - before.shm
+    if new:  # else nobody's maps have to be read
+        left += [str(SHM / name) for name in new - held_files() if (SHM / name).exists()]
     return left
