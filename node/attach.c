@@ -44,7 +44,6 @@ static pls_attach *attach_empty(void)
 
 static void attach_destroy(pls_attach *attach)
 {
-    pls_life_holder_destroy(attach->life);
     pls_packet_queue_fini(&attach->outgoing);
     pls_packet_queue_fini(&attach->incoming);
     pls_directory_unmap(attach->info.directory);
@@ -151,12 +150,12 @@ pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_fd, int obs_f
     return err;
 }
 
-void pls_attach_close(pls_attach *attach, bool abrupt)
+bool pls_attach_close(pls_attach *attach, bool abrupt)
 {
     if (attach == NULL) {
-        return;
+        return true;
     }
-    pls_life_holder_destroy(attach->life);
+    bool let_go = pls_life_holder_destroy(attach->life);
     attach->life = NULL;
     if (!abrupt && !attach->closed && attach->pid == getpid()) {
         pls_control_packet packet = {.type = PLS_CONTROL_DETACH};
@@ -166,6 +165,7 @@ void pls_attach_close(pls_attach *attach, bool abrupt)
     }
     close(attach->fd);
     attach_destroy(attach);
+    return let_go;
 }
 
 const char *pls_attach_trouble(const pls_attach *attach)

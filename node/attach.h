@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pls_inbox;
+
 /* The client's side of the control socket. Two steps, because a process must know its slot before
  * it can make its inbox: pls_attach_open() greets and learns slot, epoch and the directory;
  * pls_attach_join() hands over the inbox and its bell, and makes the process visible to others.
@@ -109,9 +111,14 @@ PLS_MUST_USE pls_err pls_attach_join(pls_attach *attach, int inbox_fd, int bell_
 /* Leaves. Unless `abrupt`, tells the node that this process has unmapped what others shared with it
  * and will touch none of it again, so that its slot can be reclaimed while the process lives on;
  * its own inbox is unmapped after this call, which lets go of the life word. NULL is accepted. A
- * forked child calls it with `abrupt`.
+ * forked child calls it with `abrupt`. False: the main thread holds the life word and this is
+ * another one; the inbox then goes to pls_attach_inbox_keep() instead of being destroyed.
  * Threads: owner thread; never blocks. */
-void pls_attach_close(pls_attach *attach, bool abrupt);
+bool pls_attach_close(pls_attach *attach, bool abrupt);
+
+/* Keeps an inbox that must not be unmapped yet, until the main thread next attaches or leaves, else
+ * to the end of the process. Owns: takes `inbox`. Threads: any thread; never blocks. */
+void pls_attach_inbox_keep(struct pls_inbox *inbox);
 
 /* The text of the last failure, for people; lent until the next call.
  * Threads: owner thread; never blocks. */

@@ -62,6 +62,10 @@ pls_err pls_attach_fail(pls_attach *attach, pls_err err, const char *doing);
  * Errors:  PLS_ENOMEM, PLS_EUNSUPPORTED and what pls_life_hold() returns.
  * Owns:    borrows `memory` until destroy. Threads: owner thread; may block a moment. */
 PLS_MUST_USE pls_err pls_life_holder_create(uint8_t *memory, pls_life_holder **holder_out);
-void pls_life_holder_destroy(pls_life_holder *holder);
+
+/* Lets go; false: that is the main thread's to do, and this is another one. What is held then stays
+ * so, and its inbox has to go to pls_attach_inbox_keep(). NULL is accepted.
+ * Threads: any thread, where nobody else has the holder; may block a moment. */
+bool pls_life_holder_destroy(pls_life_holder *holder);
 
 #endif

@@ -5,7 +5,8 @@
  * thread made for the purpose. */
 #include "node/attach_link.h"
 
-#include "base/assert.h"
+#include "node/attach.h"
+#include "shm/inbox.h"
 #include "shm/life.h"
 
 #include <limits.h>
@@ -27,6 +28,19 @@ struct pls_life_holder {
     bool leave;
     pls_err err;
 };
+
+/* What the main thread holds of attachments that other threads have closed: the list of a thread's
+ * robust mutexes is changed by that thread alone, and goes through the memory of each. */
+typedef struct kept {
+    struct kept *next;
+    pls_inbox *inbox;
+    pid_t pid; /* in a forked child nothing is held */
+} kept;
+
+static struct {
+    pthread_mutex_t mutex;
+    kept *first;
+} attic = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static pid_t thread_id(void)
 {
@@ -78,8 +92,42 @@ static pls_err thread_start(pls_life_holder *holder)
     return holder->err;
 }
 
+void pls_attach_inbox_keep(pls_inbox *inbox)
+{
+    kept *one = malloc(sizeof *one);
+    if (one == NULL) {
+        return; /* it stays to the end of the process */
+    }
+    pthread_mutex_lock(&attic.mutex);
+    *one = (kept){attic.first, inbox, getpid()};
+    attic.first = one;
+    pthread_mutex_unlock(&attic.mutex);
+}
+
+/* Gives back what the main thread holds of attachments that are closed, if this is it. */
+static void attic_sweep(void)
+{
+    if (thread_id() != getpid()) {
+        return;
+    }
+    pthread_mutex_lock(&attic.mutex);
+    kept *one = attic.first;
+    attic.first = NULL;
+    pthread_mutex_unlock(&attic.mutex);
+    while (one != NULL) {
+        kept *next = one->next;
+        if (one->pid == getpid()) {
+            pls_life_release(pls_inbox_header_of(one->inbox)->life);
+        }
+        pls_inbox_destroy(one->inbox);
+        free(one);
+        one = next;
+    }
+}
+
 pls_err pls_life_holder_create(uint8_t *memory, pls_life_holder **holder_out)
 {
+    attic_sweep();
     pls_life_holder *holder = calloc(1, sizeof *holder);
     if (holder == NULL) {
         return PLS_ENOMEM;
@@ -97,18 +145,20 @@ pls_err pls_life_holder_create(uint8_t *memory, pls_life_holder **holder_out)
         err = thread_start(holder);
     }
     if (err != PLS_OK) {
-        pls_life_holder_destroy(holder);
+        (void)pls_life_holder_destroy(holder);
         return err;
     }
     *holder_out = holder;
     return PLS_OK;
 }
 
-void pls_life_holder_destroy(pls_life_holder *holder)
+bool pls_life_holder_destroy(pls_life_holder *holder)
 {
+    attic_sweep();
     if (holder == NULL) {
-        return;
+        return true;
     }
+    bool let_go = true;
     /* In a forked child there is neither the thread nor the hold. */
     if (holder->pid == getpid()) {
         if (holder->threaded) {
@@ -117,12 +167,15 @@ void pls_life_holder_destroy(pls_life_holder *holder)
             pthread_cond_broadcast(&holder->changed);
             pthread_mutex_unlock(&holder->mutex);
             pthread_join(holder->thread, NULL);
-        } else if (holder->err == PLS_OK) {
-            pls_assert(holder->tid == thread_id());
+        } else if (holder->err == PLS_OK && holder->tid == thread_id()) {
             pls_life_release(holder->memory);
+        } else if (holder->err == PLS_OK) {
+            pls_life_leave(holder->memory);
+            let_go = false;
         }
         pthread_cond_destroy(&holder->changed);
         pthread_mutex_destroy(&holder->mutex);
     }
     free(holder);
+    return let_go;
 }

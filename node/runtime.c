@@ -222,7 +222,7 @@ void pulsing_close(pulsing *p)
     }
     pls_links_close(p);
     pls_watch_close(p);
-    pls_attach_close(p->attach, forked);
+    p->inbox_stays = !pls_attach_close(p->attach, forked);
     pls_views_destroy(p->views);
     /* Whoever still reads what this process sent to itself keeps the memory, and ends it. */
     if (atomic_fetch_sub_explicit(&p->own_blocks, 1, memory_order_acq_rel) == 1) {
@@ -234,7 +234,11 @@ void pls_runtime_free(pulsing *p)
 {
     pls_blocks_sweep(p);
     pls_arena_destroy(p->arena);
-    pls_inbox_destroy(p->inbox);
+    if (p->inbox_stays) {
+        pls_attach_inbox_keep(p->inbox);
+    } else {
+        pls_inbox_destroy(p->inbox);
+    }
     close(p->statm_fd);
     guard_free(p);
     free(p->calls);

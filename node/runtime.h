@@ -191,6 +191,7 @@ struct pulsing {
     pls_attach *attach;
     const pls_attach_info *info;
     pls_inbox *inbox;
+    bool inbox_stays; /* the main thread still holds its life word */
     pls_arena *arena;
     pls_views *views;
     pls_clock clock;

@@ -256,7 +256,7 @@ def pytest(
     # The step `pytest asan` is that test.
     options += ["--deselect", "tests/python/test_codec_sanitized.py::test_the_tests_pass_sanitized"]
     clean = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-    status = log.run([python, "-m", "pytest", *options, *arguments], clean, limit_s=1500)
+    status = log.run([python, "-m", "pytest", *options, *arguments], clean, limit_s=2400)
     if not junit.is_file():
         raise StepFailed(f"pytest ended with status {status} and without a report")
     suite = ElementTree.parse(junit).getroot().find("testsuite")

@@ -29,7 +29,7 @@ typedef struct waitv {
     uint32_t spare;
 } waitv;
 
-enum life_state { LIFE_FRESH = 0, LIFE_HELD = 1, LIFE_RELEASED = 2 };
+enum life_state { LIFE_FRESH = 0, LIFE_HELD = 1, LIFE_RELEASED = 2, LIFE_LEFT = 3 };
 
 /* How a life word's memory is used. */
 typedef struct life_line {
@@ -82,7 +82,8 @@ pls_err pls_life_hold(uint8_t *memory)
 void pls_life_release(uint8_t *memory)
 {
     life_line *line = (life_line *)(void *)memory;
-    if (atomic_load_explicit(&line->state, memory_order_relaxed) != LIFE_HELD) {
+    uint32_t state = atomic_load_explicit(&line->state, memory_order_relaxed);
+    if (state != LIFE_HELD && state != LIFE_LEFT) {
         return;
     }
     /* Before unlocking, so that whoever is woken by it sees the good order. */
@@ -90,10 +91,20 @@ void pls_life_release(uint8_t *memory)
     pthread_mutex_unlock(&line->lock.mutex);
 }
 
+void pls_life_leave(uint8_t *memory)
+{
+    life_line *line = (life_line *)(void *)memory;
+    if (atomic_load_explicit(&line->state, memory_order_relaxed) == LIFE_HELD) {
+        atomic_store_explicit(&line->state, LIFE_LEFT, memory_order_release);
+        (void)syscall(SYS_futex, &line->lock.word, FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+}
+
 bool pls_life_ended(const uint8_t *memory)
 {
-    return (atomic_load_explicit(&line_of(memory)->lock.word, memory_order_relaxed) &
-            FUTEX_OWNER_DIED) != 0;
+    const life_line *line = line_of(memory);
+    return (atomic_load_explicit(&line->lock.word, memory_order_relaxed) & FUTEX_OWNER_DIED) != 0 &&
+           atomic_load_explicit(&line->state, memory_order_relaxed) != LIFE_LEFT;
 }
 
 enum word_now { WORD_SKIP, WORD_OVER, WORD_WATCH };

@@ -24,7 +24,12 @@ PLS_MUST_USE pls_err pls_life_hold(uint8_t *memory);
  * left alone. Threads: the holding thread; never blocks. */
 void pls_life_release(uint8_t *memory);
 
-/* Whether the holder ended without having let go. Threads: any process; never blocks. */
+/* What another thread of the holder's process does where pls_life_release() would be due: says that
+ * the process has left in good order. The word stays held and `memory` mapped until the holding
+ * thread releases it. Threads: any thread; never blocks. */
+void pls_life_leave(uint8_t *memory);
+
+/* Whether the holder ended without having let go or left. Threads: any process; never blocks. */
 bool pls_life_ended(const uint8_t *memory);
 
 #define PLS_LIFE_WAIT_MAX 127

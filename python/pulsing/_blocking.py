@@ -312,7 +312,11 @@ class BlockingSystem:
             return None
         if choice.local_first:
             return _names.ref_of(self._rt, name, reply)
-        return choice.take(name, self.find_all(name), self._turns)
+        refs = self.find_all(name)
+        if choice.by_load and len(refs) > 1:
+            background = self._hosting()
+            return choice.lightest(refs, background.run(background.system._loads(refs)))
+        return choice.take(name, refs, self._turns)
 
     def resolve(self, name: str, timeout: float | None = None, **options: Any) -> Any:
         """As `find`, but raises ActorNotFound."""

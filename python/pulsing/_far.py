@@ -64,6 +64,11 @@ async def watch(rt: Any, ref: Any) -> str:
         return str(error).partition(": ")[2]
 
 
+async def load(rt: Any, ref: Any) -> int:
+    """How many messages an actor has, waiting and in work."""
+    return await _ask(rt, ref._far, "load_here", ref._id)
+
+
 async def stop(rt: Any, ref: Any, now: bool, timeout: float | None) -> None:
     """Ends an actor; of a lost node there is nothing to end."""
     try:

@@ -145,7 +145,9 @@ class Host:
                 "reported",
                 "listing",
                 "ping",
+                "load",
                 "watch_here",
+                "load_here",
                 "stop_here",
                 "build",
             )
@@ -256,7 +258,14 @@ class Host:
             self.watching -= 1
             hosted.watchers.discard(future)
 
+    def load(self, actor: int) -> int:
+        hosted = self.actors.get(actor)
+        return 0 if hosted is None else hosted.cell.queued + hosted.cell.running
+
     # Endpoints for other nodes, which ask any process of this one; see `_far`.
+
+    async def load_here(self, actor: int) -> int:
+        return await self.system._load(self.rt.ref(actor, 0, False, None, "actor"))
 
     async def watch_here(self, actor: int) -> str:
         return await self.system.watch(self.rt.ref(actor, 0, False, None, "actor"))

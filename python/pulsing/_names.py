@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from typing import Any
 
@@ -14,7 +15,7 @@ from ._ids import ActorId
 LOCAL, PUBLIC, FAR = 1, 2, 4
 # What it answers: the actor is another node's.
 IS_FAR = 8
-POLICIES = ("local_first", "round_robin", "random", "hash")
+POLICIES = ("local_first", "round_robin", "random", "least_loaded", "hash")
 FAR_ENTRY_BYTES = 24
 # Names of which a system remembers whose turn it is.
 TURNS_MAX = 4096
@@ -89,11 +90,6 @@ class Choice:
     def __init__(self, policy: str | None, key: Any):
         self.policy = "local_first" if policy is None else policy
         self.key = key
-        if self.policy == "least_loaded":
-            raise ValueError(
-                "policy='least_loaded': nodes do not tell each other their load yet; use "
-                "'round_robin' or 'random'"
-            )
         if self.policy not in POLICIES:
             raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
         if (self.policy == "hash") != (key is not None):
@@ -103,6 +99,11 @@ class Choice:
     def local_first(self) -> bool:
         """Whether the node itself chooses."""
         return self.policy == "local_first"
+
+    @property
+    def by_load(self) -> bool:
+        """Whether the replicas are asked for their load, and `lightest` chooses."""
+        return self.policy == "least_loaded"
 
     def take(self, name: str, refs: list[Any], turns: dict[str, int]) -> Any:
         """One of the replicas; None when none is left."""
@@ -118,6 +119,15 @@ class Choice:
             turns.pop(next(iter(turns)))
         turns[name] = turn + 1
         return refs[turn % len(refs)]
+
+    @staticmethod
+    def lightest(refs: list[Any], loads: list[Any]) -> Any:
+        """The replica with the fewest messages, any of several; those that did not answer (their
+        load is an exception) come last."""
+        weights = [math.inf if isinstance(load, BaseException) else load for load in loads]
+        least = min(weights, default=0)
+        equal = [ref for ref, weight in zip(refs, weights, strict=True) if weight == least]
+        return random.choice(equal) if equal else None
 
     def _weight(self, ref: Any) -> bytes:
         # The highest hash of key and replica: when one goes, only its own keys move.

@@ -36,6 +36,8 @@ WAIT_FOREVER = 0xFFFFFFFF
 EDEAD = 5
 # Before asking again, when a worker has gone to make room for a fresh one.
 LEFT_PAUSE_S = 0.005
+# How long a replica is asked for its load.
+LOAD_WAIT_S = 1.0
 # How often to look how a process ended that the kernel is still tearing down.
 LEFT_LOOKS_MAX = 2000
 NODE_END_MS = 2000
@@ -456,7 +458,8 @@ class ActorSystem:
         """The ref of a public actor, or None; with `timeout` it waits for the name to appear.
 
         Several nodes may have the name. `policy` says which is taken: "local_first" (the default:
-        this node's, else the others in turn), "round_robin", "random", or "hash" (the same one for
+        this node's, else the others in turn), "round_robin", "random", "least_loaded" (the fewest
+        messages at this moment; each is asked, for a second at most), or "hash" (the same one for
         the same `key`, as long as it is there).
         """
         self._check()
@@ -467,7 +470,22 @@ class ActorSystem:
             return None
         if choice.local_first:
             return _names.ref_of(self._rt, name, reply)
-        return choice.take(name, await self.find_all(name), self._turns)
+        refs = await self.find_all(name)
+        if choice.by_load and len(refs) > 1:
+            return choice.lightest(refs, await self._loads(refs))
+        return choice.take(name, refs, self._turns)
+
+    async def _loads(self, refs: list[Any]) -> list[Any]:
+        """The load of each, or why it is not known."""
+        loads = (asyncio.wait_for(self._load(ref), LOAD_WAIT_S) for ref in refs)
+        return await asyncio.gather(*loads, return_exceptions=True)
+
+    async def _load(self, ref: Any) -> int:
+        """How many messages an actor has, waiting and in work."""
+        if ref._far is not None:
+            return await _far.load(self._rt, ref)
+        place = await self._home(ref)
+        return 0 if place is None else await self._system_ref(*place).load(ref._id)
 
     async def _find(self, name: str, timeout: float | None = None) -> tuple | None:
         """What is registered on this node, public or private."""

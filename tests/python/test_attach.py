@@ -13,11 +13,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 from testactors import Calculator
 
+import pulsing
 from pulsing import PulsingError, SystemClosed
 from pulsing.actor import SystemConfig, as_actor, create_actor_system
 
@@ -300,3 +302,44 @@ def test_the_command_line_explains_itself():
         assert f"\n  {command} " in out
     code, out, _ = cli("--version")
     assert code == 0 and out.startswith("pulsing, version ")
+
+
+def test_a_blocking_system_may_be_ended_in_another_thread():
+    held = []
+    for _ in range(3):
+        system = pulsing.connect(SystemConfig(workers=1))
+        assert Calculator.local(system).add(1) == 1
+        ending = threading.Thread(target=system.shutdown)
+        ending.start()
+        ending.join(30)
+        assert not ending.is_alive()
+        with pytest.raises(SystemClosed):
+            system.find("calculator")
+        held.append(len(os.listdir("/proc/self/fd")))
+    # What only the main thread can give back is given back when it comes by.
+    assert held[2] == held[0]
+    with pulsing.connect(SystemConfig(workers=0)):
+        pass
+
+
+def test_a_system_that_is_dropped_in_another_thread_ends_in_good_order():
+    script = """
+import asyncio, gc, threading
+from pulsing.actor import SystemConfig, create_actor_system
+async def main():
+    return await create_actor_system(SystemConfig(workers=0))
+held = [asyncio.new_event_loop()]
+held.append(held[0].run_until_complete(main()))
+held[0].close()
+def drop():
+    held.clear()
+    gc.collect()
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+print("dropped")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "dropped\n"), done.stderr

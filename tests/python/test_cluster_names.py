@@ -14,8 +14,9 @@ import time
 import pytest
 from testactors import Calculator
 
+import pulsing
 from pulsing import ActorExists, ActorNotFound
-from pulsing.actor import SystemConfig, create_actor_system
+from pulsing.actor import SystemConfig, as_actor, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
 
@@ -146,10 +147,11 @@ async def test_one_name_on_several_nodes_has_replicas(pair):
         for system in (one, two):
             await system.spawn(Calculator(), "service", public=True)
 
-        async def both():
-            return len(await three.find_all("service")) == 2
+        async def all_know_both():
+            found = [len(await system.find_all("service")) for system in (one, two, three)]
+            return found == [2, 2, 2]
 
-        await until(both)
+        await until(all_know_both)
         homes = {str(one.node_id), str(two.node_id)}
 
         async def taken(system, count, **options):
@@ -247,3 +249,81 @@ async def test_the_page_about_clusters_runs_as_it_stands():
         code = compile(block, "cluster.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         if (coroutine := eval(code, space)) is not None:
             await coroutine
+
+
+@as_actor
+class Gate:
+    def __init__(self):
+        self.opened = asyncio.Event()
+
+    async def wait(self):
+        await self.opened.wait()
+
+    def hold(self, seconds: float):
+        time.sleep(seconds)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_the_least_loaded_replica_has_the_fewest_messages(blocking):
+    async with await create_actor_system(config(name="least-one")) as one:
+        async with await create_actor_system(config(one.addr)) as two:
+            await two.joined(BOUND_S)
+            await least_loaded(one, two, blocking)
+
+
+async def least_loaded(one, two, blocking):
+    gates = [Gate(), Gate()]
+    refs = [
+        await one.spawn(gates[0], "gate", public=True),
+        await two.spawn(gates[1], "gate", public=True),
+    ]
+
+    async def both():
+        return len(await one.find_all("gate")) == 2
+
+    await until(both)
+    attached = pulsing.connect(SystemConfig.attach("least-one")) if blocking else None
+
+    async def chosen():
+        options = {"policy": "least_loaded"}
+        if attached is not None:
+            return (await asyncio.to_thread(attached.find, "gate", **options)).actor_id
+        return (await one.find("gate", **options)).actor_id
+
+    for loaded, free in ((0, 1), (1, 0)):
+        calls = [asyncio.ensure_future(refs[loaded].wait()) for _ in range(3)]
+        calls += [asyncio.ensure_future(refs[free].wait()) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        for _ in range(4):
+            assert await chosen() == refs[free].actor_id
+        for gate in gates:
+            gate.opened.set()
+        await asyncio.gather(*calls)
+        for gate in gates:
+            gate.opened.clear()
+    both_free = {await chosen() for _ in range(40)}
+    assert both_free == {ref.actor_id for ref in refs}
+    if attached is not None:
+        await asyncio.to_thread(attached.shutdown)
+
+
+@pytest.mark.asyncio
+async def test_a_replica_that_does_not_say_its_load_is_taken_last(pair):
+    one, two = pair
+    async with await create_actor_system(config(one.addr, workers=1)) as three:
+        await three.joined(BOUND_S)
+        held = await Gate.local(three, name="gate", public=True)
+        idle = await two.spawn(Gate(), "gate", public=True)
+
+        async def both():
+            return len(await one.find_all("gate")) == 2
+
+        await until(both)
+        holding = asyncio.ensure_future(held.hold(4.0))
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        found = await one.find("gate", policy="least_loaded")
+        assert found.actor_id == idle.actor_id
+        assert time.monotonic() - begun < 3.0
+        await holding

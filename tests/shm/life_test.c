@@ -6,6 +6,7 @@
 #include "tests/check_run.h"
 
 #include <check.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -95,6 +96,56 @@ START_TEST(test_released_word_ends_the_wait_and_is_no_death)
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert(!pls_life_ended(s->lines[0]));
     ck_assert(!pls_life_ended(s->lines[2]));
+}
+END_TEST
+
+static void *leave(void *memory)
+{
+    pls_life_leave(memory);
+    return NULL;
+}
+
+START_TEST(test_who_left_is_not_dead_whatever_becomes_of_the_holder)
+{
+    uint32_t index = 9;
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t other;
+        bool held = pls_life_hold(s->lines[0]) == PLS_OK;
+        atomic_store(&s->stage, 1);
+        while (atomic_load(&s->stage) == 1) {
+            usleep(100);
+        }
+        held = held && pthread_create(&other, NULL, leave, s->lines[0]) == 0 &&
+               pthread_join(other, NULL) == 0;
+        atomic_store(&s->stage, 3);
+        while (held) {
+            pause();
+        }
+        _exit(1);
+    }
+    while (atomic_load(&s->stage) == 0) {
+        usleep(100);
+    }
+    ck_assert_int_eq(wait_all(20, &index), PLS_ETIMEDOUT);
+    atomic_store(&s->stage, 2);
+    ck_assert_int_eq(wait_all(5000, &index), PLS_OK);
+    ck_assert_uint_eq(index, 0);
+    ck_assert(!pls_life_ended(s->lines[0]));
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert(!pls_life_ended(s->lines[0]));
+}
+END_TEST
+
+START_TEST(test_a_word_that_was_left_is_released_by_its_holder)
+{
+    pthread_t other;
+    ck_assert_int_eq(pls_life_hold(s->lines[0]), PLS_OK);
+    ck_assert_int_eq(pthread_create(&other, NULL, leave, s->lines[0]), 0);
+    ck_assert_int_eq(pthread_join(other, NULL), 0);
+    pls_life_release(s->lines[0]);
+    ck_assert_uint_eq(*(const uint32_t *)(const void *)s->lines[0] & FUTEX_TID_MASK, 0);
 }
 END_TEST
 
@@ -192,6 +243,8 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_killed_holder_ends_the_wait_and_is_told_from_one_that_let_go);
     tcase_add_test(tcase, test_released_word_ends_the_wait_and_is_no_death);
+    tcase_add_test(tcase, test_who_left_is_not_dead_whatever_becomes_of_the_holder);
+    tcase_add_test(tcase, test_a_word_that_was_left_is_released_by_its_holder);
     tcase_add_test(tcase, test_exit_without_release_is_a_death);
     tcase_add_test(tcase, test_interrupt_ends_the_wait);
     tcase_add_test(tcase, test_word_is_held_once);
