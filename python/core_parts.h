@@ -40,6 +40,10 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
                                PyObject *label);
 /* The set exception as an object with its traceback: a new reference. It is set no more. */
 PyObject *core_exception_taken(void);
+/* "Type: text" of an exception, 200 characters of it, and, a line each, where it was raised: the
+ * innermost frames of its traceback, the raising one first. NULL with an exception set if that
+ * cannot be told. */
+PyObject *core_exception_words(PyObject *exception);
 PyObject *core_exception(core_state *state, core_error error, const char *format, ...);
 /* What people call a ref: its class, and its name or id. */
 PyObject *core_ref_words(core_ref *ref);

@@ -195,11 +195,10 @@ void core_reply_text(core_runtime *rt, const pulsing_origin *origin, pulsing_sta
     (void)pulsing_commit(rt->p, &send, (uint32_t)len, NULL, false);
 }
 
-/* What was raised, for inspectors: its type and text. */
+/* What was raised, for inspectors: its type, its text, and where. */
 static void raised_tell(core_runtime *rt, const pulsing_origin *origin, PyObject *value)
 {
-    PyObject *text =
-        value != NULL ? PyUnicode_FromFormat("%s: %S", Py_TYPE(value)->tp_name, value) : NULL;
+    PyObject *text = value != NULL ? core_exception_words(value) : NULL;
     Py_ssize_t len = 0;
     const char *bytes = text != NULL ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
     if (bytes != NULL && rt->p != NULL) {

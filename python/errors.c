@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define FRAMES_MAX 3
+
 PyObject *core_exception(core_state *state, core_error error, const char *format, ...)
 {
     va_list list;
@@ -31,6 +33,65 @@ PyObject *core_exception_taken(void)
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
+}
+
+/* "\n  FILE:LINE, in FUNCTION" for one entry of a traceback. */
+static PyObject *frame_words(PyObject *entry)
+{
+    PyObject *line = PyObject_GetAttrString(entry, "tb_lineno");
+    PyObject *frame = PyObject_GetAttrString(entry, "tb_frame");
+    PyObject *code = frame != NULL ? PyObject_GetAttrString(frame, "f_code") : NULL;
+    PyObject *file = code != NULL ? PyObject_GetAttrString(code, "co_filename") : NULL;
+    PyObject *function = file != NULL ? PyObject_GetAttrString(code, "co_name") : NULL;
+    PyObject *words = NULL;
+    if (line != NULL && function != NULL) {
+        words = PyUnicode_FromFormat("\n  %S:%S, in %S", file, line, function);
+    }
+    Py_XDECREF(function);
+    Py_XDECREF(file);
+    Py_XDECREF(code);
+    Py_XDECREF(frame);
+    Py_XDECREF(line);
+    return words;
+}
+
+/* The innermost entries of a traceback, which begins with the outermost; borrowed from it. */
+static int frames_find(PyObject *traceback, PyObject *frames_out[FRAMES_MAX])
+{
+    int count = 0;
+    for (PyObject *entry = traceback; entry != NULL && entry != Py_None;) {
+        if (count == FRAMES_MAX) {
+            memmove(frames_out, frames_out + 1, (FRAMES_MAX - 1) * sizeof *frames_out);
+            count--;
+        }
+        frames_out[count++] = entry;
+        PyObject *next = PyObject_GetAttrString(entry, "tb_next");
+        if (next == NULL) {
+            return -1;
+        }
+        Py_DECREF(next); /* the entry before has it */
+        entry = next;
+    }
+    return count;
+}
+
+PyObject *core_exception_words(PyObject *exception)
+{
+    PyObject *frames[FRAMES_MAX];
+    PyObject *words = PyUnicode_FromFormat("%s: %.200S", Py_TYPE(exception)->tp_name, exception);
+    PyObject *traceback = PyException_GetTraceback(exception);
+    int count = words != NULL ? frames_find(traceback, frames) : -1;
+    for (int i = count - 1; i >= 0 && words != NULL; i--) {
+        PyObject *frame = frame_words(frames[i]);
+        PyObject *longer = frame != NULL ? PyUnicode_Concat(words, frame) : NULL;
+        Py_XDECREF(frame);
+        Py_SETREF(words, longer);
+    }
+    Py_XDECREF(traceback);
+    if (count < 0) {
+        Py_CLEAR(words);
+    }
+    return words;
 }
 
 static core_error error_class(pls_err err)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pathlib
 
 import pytest
 from testactors import Calculator, Echo, EchoActor, Log, Worker
@@ -85,6 +86,47 @@ async def test_a_handlers_exception_reaches_the_caller_and_the_actor_goes_on(sys
     assert "in divide" in str(caught.value.__cause__)
     assert "testactors.py" in str(caught.value.__cause__)
     assert await calc.get() == 7
+
+
+def observed(pid):
+    """The memory that a process keeps for whoever looks at it."""
+    folder = pathlib.Path(f"/proc/{pid}/fd")
+    links = {fd: os.readlink(fd) for fd in folder.iterdir()}
+    (file,) = [fd for fd, link in links.items() if "pulsing-obs" in link]
+    return file.read_bytes()
+
+
+@as_actor
+class Deep:
+    def pid(self):
+        return os.getpid()
+
+    def outer(self, depth):
+        if depth == 0:
+            raise LookupError("there is " + "x" * 1000)
+        self.outer(depth - 1)
+
+    async def later(self):
+        await asyncio.sleep(0)
+        raise LookupError("later")
+
+
+async def test_an_error_is_kept_with_where_it_was_raised(system):
+    deep = await Deep.local(system)
+    for _ in range(3):
+        with pytest.raises(LookupError):
+            await deep.outer(6)
+    with pytest.raises(LookupError):
+        await deep.later()
+    line = Deep.outer.__code__.co_firstlineno + 2
+    seen = observed(await deep.pid())
+    frames = [f"test_actors.py:{line + above}, in outer".encode() for above in (0, 1, 1)]
+    at = seen.index(b"LookupError: there is xxx")
+    words = seen[at : at + 472].split(b"\0")[0].split(b"\n")
+    assert len(words[0]) == len("LookupError: ") + 200
+    assert len(words) >= 2 and all(map(bytes.endswith, words[1:3], frames))
+    assert seen.count(b"LookupError: there is xxx") == 1
+    assert b"LookupError: later\n" in seen and b", in later" in seen
 
 
 class Peculiar(Exception):
