@@ -95,15 +95,6 @@ uint32_t pulsing_actor_count(const pulsing *p)
     return p->actor_count;
 }
 
-void pls_dead_letter(pulsing *p, pulsing_status reason)
-{
-    p->dead_letters[(uint32_t)reason % 16]++;
-    pls_watch_dropped(p, reason);
-    if (p->on.dead_letter != NULL) {
-        p->on.dead_letter(p->on.context, (uint8_t)reason);
-    }
-}
-
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin)
 {
     pls_watch_raised(p, pls_actor_find(p, origin->actor_id), origin);
@@ -115,11 +106,6 @@ void pulsing_handler_raised(pulsing *p, const pulsing_origin *origin, const char
     if (origin->call_id == 0) {
         pls_actor_raised(p, origin);
     }
-}
-
-uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason)
-{
-    return p->dead_letters[(uint32_t)reason % 16];
 }
 
 /* A tell of a windowed sender was taken: give its credit back in bundles of half a window. */
@@ -163,6 +149,7 @@ static void refuse(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
         return;
     }
     pls_dead_letter(p, status);
+    pls_started_taken(p, arrival);
     if (actor != NULL && origin->credit > 0) {
         owe(p, actor, arrival);
     }
@@ -266,6 +253,9 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
         pulsing_block_release(message.block);
         refuse(p, actor, arrival, &message.origin, PULSING_BAD_MESSAGE, pls_err_text(err));
         return;
+    }
+    if (message.origin.call_id == 0) {
+        pls_started_taken(p, arrival);
     }
     actor->running++;
     actor->entered++;

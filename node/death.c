@@ -65,6 +65,7 @@ static void link_reap(pulsing *p, uint32_t slot, uint32_t epoch, const char *tex
 {
     pls_link *link = &p->links[slot];
     if (link->state != PLS_LINK_NONE && link->epoch == epoch) {
+        pls_letters_lost(p, link);
         queue_fail(p, link, text);
         pls_targets_slot_died(p, slot, epoch, text, false);
         pls_calls_slot_died(p, slot, epoch, text);

@@ -120,6 +120,9 @@ static pls_err ring_put(pulsing *p, pls_link *link, pls_parcel *parcel)
     }
     pls_link_publish(p, parcel->slot, parcel->len + extra, parcel->type, parcel->flags,
                      parcel->target != NULL ? parcel->target->id : 0);
+    if (parcel->target != NULL && parcel->call_id == 0) {
+        pls_letters_told(p, parcel->target);
+    }
     return PLS_OK;
 }
 

@@ -72,6 +72,7 @@ typedef struct pls_link {
     pls_peer *peer;            /* NULL: no message has gone there or come from there yet */
     pls_outbox *outbox;        /* NULL: nothing was sent yet */
     pls_parcels queue;         /* in order, before anything newer */
+    uint64_t told;             /* tells that entered the ring and of which nobody has a copy */
     struct pls_retain *retain; /* who has which started word; NULL: nobody yet */
     bool space_wanted;
 } pls_link;

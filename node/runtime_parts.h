@@ -90,6 +90,8 @@ void pls_far_forget(pulsing *p, pls_far *far);
 /* started.c */
 /* A request starts: recorded if its sender keeps a copy. */
 void pls_started_record(pulsing *p, const pls_arrival *arrival);
+/* A tell starts or is refused: counted if its sender keeps no copy. */
+void pls_started_taken(pulsing *p, const pls_arrival *arrival);
 /* It is refused instead: recorded with the last one of its sender that waits `before` it. */
 void pls_started_refused(pulsing *p, const pls_parcels *before, const pls_arrival *arrival);
 
@@ -127,9 +129,16 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer);
 void pls_actors_run(pulsing *p);
 void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
 void pls_actors_free(pulsing *p);
-void pls_dead_letter(pulsing *p, pulsing_status reason);
 /* A handler has raised: noted at its actor. */
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin);
+
+/* letters.c */
+void pls_dead_letter(pulsing *p, pulsing_status reason);
+void pls_dead_letters(pulsing *p, pulsing_status reason, uint64_t count);
+/* A tell has entered the ring to its target's process. */
+void pls_letters_told(pulsing *p, const pulsing_target *target);
+/* The process at the other end is dead: counts what it had not dealt with. */
+void pls_letters_lost(pulsing *p, const pls_link *link);
 
 /* cycle.c: whether a request for this actor, which is at its limit, closes a circle of asks that
  * wait for it; writes the names. */

@@ -270,6 +270,9 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
         pls_watch_answers(p, send->slot, send->base);
     }
     pls_link_publish(p, send->slot, len, send->type, flags, target != NULL ? target->id : 0);
+    if (target != NULL && send->call_id == 0) {
+        pls_letters_told(p, target);
+    }
     ring_given(p);
     pulsing_room_free(p, room);
     if (target != NULL) {

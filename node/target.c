@@ -191,10 +191,27 @@ bool pls_target_holds(const pulsing_target *target, uint64_t call_id)
     return parcel != NULL;
 }
 
+/* Copies that will never go again. Of a process that lives they are in its ring or its mailbox, and
+ * it refuses them, and counts, itself. */
+static uint64_t retained_tells(pulsing *p, pulsing_target *target)
+{
+    pls_slot_state host = pls_directory_state(p->info->directory, target->slot, target->epoch);
+    if (target->state == PLS_TARGET_UP && host != PLS_SLOT_DEAD && host != PLS_SLOT_FREE) {
+        return 0;
+    }
+    uint64_t count = 0;
+    (void)pls_retain_idle(p, target);
+    for (const pls_parcel *copy = target->retained.first; copy != NULL; copy = copy->next) {
+        count += copy->call_id == 0;
+    }
+    return count;
+}
+
 static void target_fail(pulsing *p, pulsing_target *target, pulsing_status status, const char *text)
 {
     pls_parcel *parcel = NULL;
     target->references++;
+    pls_dead_letters(p, status, retained_tells(p, target));
     target->state = PLS_TARGET_DEAD;
     target->unsettled = false;
     target->dead_status = status;

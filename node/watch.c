@@ -181,7 +181,7 @@ void pls_watch_full(pulsing *p, uint32_t slot)
     }
 }
 
-void pls_watch_dropped(pulsing *p, pulsing_status reason)
+void pls_watch_dropped(pulsing *p, pulsing_status reason, uint64_t count)
 {
     static const uint8_t counters[16] = {
         [PULSING_NO_ACTOR] = PLS_OBS_DEAD_LETTERS_STOPPED,
@@ -193,9 +193,10 @@ void pls_watch_dropped(pulsing *p, pulsing_status reason)
     if (p->watch.obs != NULL) {
         unsigned counter = counters[(uint32_t)reason % 16];
         counter = counter != 0 ? counter : PLS_OBS_DEAD_LETTERS_UNKNOWN;
-        pls_obs_count(p->watch.obs, (enum pls_obs_counter)counter, 1);
-        pls_obs_event(p->watch.obs,
-                      &(pls_obs_event_entry){.kind = PLS_OBS_RARE_DROP, .a = (uint64_t)reason});
+        pls_obs_count(p->watch.obs, (enum pls_obs_counter)counter, count);
+        pls_obs_event(
+            p->watch.obs,
+            &(pls_obs_event_entry){.kind = PLS_OBS_RARE_DROP, .a = (uint64_t)reason, .b = count});
     }
 }
 

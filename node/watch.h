@@ -99,7 +99,7 @@ int pls_watch_fd(const pulsing *p);
 
 /* Messages; what every one of them pays is in watch_hot.h. */
 void pls_watch_full(pulsing *p, uint32_t slot);
-void pls_watch_dropped(pulsing *p, pulsing_status reason);
+void pls_watch_dropped(pulsing *p, pulsing_status reason, uint64_t count);
 
 /* The loop: before a sleep, and after it. */
 void pls_watch_sleep(pulsing *p);

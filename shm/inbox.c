@@ -482,6 +482,22 @@ void pls_inbox_started_store(pls_inbox *inbox, uint32_t from_slot, uint32_t inde
     }
 }
 
+void pls_inbox_taken_add(pls_inbox *inbox, uint32_t from_slot)
+{
+    pls_assert(from_slot < PLS_SLOTS_MAX);
+    pls_assert(inbox->epochs[from_slot] != 0);
+    _Atomic uint64_t *word = &control_at(inbox, from_slot)->taken;
+    uint64_t taken = atomic_load_explicit(word, memory_order_relaxed);
+    /* Release pairs with the acquire in pls_outbox_taken_load(). */
+    atomic_store_explicit(word, taken + 1, memory_order_release);
+}
+
+bool pls_inbox_is_open(const pls_inbox *inbox, uint32_t slot, uint32_t epoch)
+{
+    pls_assert(slot < PLS_SLOTS_MAX);
+    return epoch != 0 && inbox->epochs[slot] == epoch;
+}
+
 bool pls_inbox_drained(const pls_inbox *inbox, uint32_t slot)
 {
     pls_assert(slot < PLS_SLOTS_MAX);
@@ -500,6 +516,7 @@ static void ring_zero(pls_ring_control *control)
 {
     atomic_store_explicit(&control->tail, 0, memory_order_relaxed);
     atomic_store_explicit(&control->head, 0, memory_order_relaxed);
+    atomic_store_explicit(&control->taken, 0, memory_order_relaxed);
     atomic_store_explicit(&control->producer_waiting, 0, memory_order_relaxed);
     atomic_store_explicit(&control->capacity_bytes, 0, memory_order_relaxed);
     for (unsigned i = 0; i < PLS_STARTED_MAX; i++) {

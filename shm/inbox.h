@@ -136,6 +136,14 @@ void pls_inbox_hold(pls_inbox *inbox, uint32_t slot, bool hold);
  * Threads: one consumer; never blocks. */
 void pls_inbox_started_store(pls_inbox *inbox, uint32_t from_slot, uint32_t index, uint64_t value);
 
+/* Count one more message of that producer as dealt with, for pls_outbox_taken_load().
+ * Threads: one consumer; never blocks. */
+void pls_inbox_taken_add(pls_inbox *inbox, uint32_t from_slot);
+
+/* Whether the open ring of a slot is that of `epoch`: the two above need one, and must not write
+ * into the ring of a successor. Threads: owner thread; never blocks. */
+bool pls_inbox_is_open(const pls_inbox *inbox, uint32_t slot, uint32_t epoch);
+
 /* Whether nothing more can be popped from that slot's ring now: empty, none, or corrupt.
  * Threads: owner thread; never blocks. */
 bool pls_inbox_drained(const pls_inbox *inbox, uint32_t slot);

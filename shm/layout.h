@@ -74,11 +74,13 @@ enum pls_ring_state { PLS_RING_FREE = 0, PLS_RING_CREATING = 1, PLS_RING_READY =
 #define PLS_STARTED_MAX 448
 
 /* First page of a ring span. An all-zero page is a free ring.
- * tail, state, capacity_bytes: the producer's. head, started: the consumer's. producer_waiting: set
- * by the producer that wants room, cleared by the consumer that promises to tell of it. */
+ * tail, state, capacity_bytes: the producer's. head, taken, started: the consumer's.
+ * producer_waiting: set by the producer that wants room, cleared by the consumer that promises to
+ * tell of it. */
 typedef struct pls_ring_control {
     _Alignas(PLS_LINE_BYTES) _Atomic uint64_t tail;
     _Alignas(PLS_LINE_BYTES) _Atomic uint64_t head;
+    _Atomic uint64_t taken; /* of the messages that the runtime counts, those dealt with */
     _Alignas(PLS_LINE_BYTES) _Atomic uint32_t state; /* pls_ring_state | producer epoch << 8 */
     _Atomic uint32_t capacity_bytes;
     _Alignas(PLS_LINE_BYTES) _Atomic uint64_t producer_waiting;

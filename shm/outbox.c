@@ -142,6 +142,12 @@ uint64_t pls_outbox_started_load(const pls_outbox *outbox, uint32_t index)
     return atomic_load_explicit(&outbox->ring.control->started[index], memory_order_acquire);
 }
 
+uint64_t pls_outbox_taken_load(const pls_outbox *outbox)
+{
+    /* Acquire pairs with the release in pls_inbox_taken_add(). */
+    return atomic_load_explicit(&outbox->ring.control->taken, memory_order_acquire);
+}
+
 bool pls_outbox_check(const pls_outbox *outbox)
 {
     return pls_ring_producer_check(&outbox->ring) && pls_segment_check(&outbox->span) &&

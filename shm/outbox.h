@@ -74,6 +74,11 @@ uint32_t pls_outbox_backlog_bytes(const pls_outbox *outbox);
  * Threads: one producer; never blocks. */
 uint64_t pls_outbox_started_load(const pls_outbox *outbox, uint32_t index);
 
+/* How many messages of this ring the peer has counted by pls_inbox_taken_add(): input, as all that
+ * the peer writes. Final once the kernel has confirmed the peer's death.
+ * Threads: one producer; never blocks. */
+uint64_t pls_outbox_taken_load(const pls_outbox *outbox);
+
 /* Whether the whole invariant of the producer's side holds. Threads: one producer; never blocks. */
 bool pls_outbox_check(const pls_outbox *outbox);
 

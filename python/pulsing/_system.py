@@ -557,7 +557,10 @@ class ActorSystem:
         return _names.on_node(await self.find_all(name), name, node_id)
 
     def dead_letters(self) -> dict[str, int]:
-        """How many messages reached nobody, as this process saw it, by reason."""
+        """How many messages reached nobody, as this process saw it, by reason.
+
+        `died` counts what this process told actors of processes that were killed before they began
+        it; asks are not among them."""
         return self._rt.dead_letters()
 
     # Watching and ending.

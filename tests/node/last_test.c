@@ -13,10 +13,10 @@ static crew c;
 static crew_member *const a = &c.m[0];
 static crew_member *const b = &c.m[1];
 
-static pulsing_target *target_of(crew_member *m, uint64_t actor_id)
+static pulsing_target *target_of(crew_member *m, uint64_t actor_id, bool restartable)
 {
     pulsing_target *target = NULL;
-    ck_assert_int_eq(pulsing_target_get(m->p, actor_id, 4, false, &target), PLS_OK);
+    ck_assert_int_eq(pulsing_target_get(m->p, actor_id, 4, restartable, &target), PLS_OK);
     return target;
 }
 
@@ -58,7 +58,7 @@ START_TEST(test_a_payload_that_waits_in_a_mailbox_outlives_its_sender)
     a->keep_running = true;
     uint32_t slot = pulsing_slot(b->p);
     uint32_t epoch = pulsing_epoch(b->p);
-    pulsing_target *target = target_of(b, a->actor_id);
+    pulsing_target *target = target_of(b, a->actor_id, _i == 1);
     for (uint32_t i = 0; i < 3; i++) {
         message_send(b, target, i, LARGE_BYTES, true);
     }
@@ -88,7 +88,7 @@ START_TEST(test_an_unread_answer_comes_before_the_end)
     crew_begin(&c);
     crew_peer peer = crew_peer_start(&c, 1, 8, PULSING_WAIT);
     uint32_t slot = (uint32_t)(peer.actor_id >> 56);
-    pulsing_target *target = target_of(a, peer.actor_id);
+    pulsing_target *target = target_of(a, peer.actor_id, false);
     message_send(a, target, 0, 0, false);
     double until = world_now_ms() + 5000;
     while (!pulsing_ready(a->p)) {
@@ -113,7 +113,7 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("node.last");
     TCase *tests = tcase_create("last");
     tcase_set_timeout(tests, 30);
-    tcase_add_test(tests, test_a_payload_that_waits_in_a_mailbox_outlives_its_sender);
+    tcase_add_loop_test(tests, test_a_payload_that_waits_in_a_mailbox_outlives_its_sender, 0, 2);
     tcase_add_test(tests, test_an_unread_answer_comes_before_the_end);
     suite_add_tcase(suite, tests);
     return check_run(suite);

@@ -17,7 +17,7 @@ import pytest
 from leftovers import marked_processes
 from testactors import Calculator, Phoenix, Worker
 
-from pulsing import ActorDied, ActorFailed, PulsingError, SystemClosed
+from pulsing import ActorDied, ActorFailed, Group, PulsingError, SystemClosed
 from pulsing.actor import SystemConfig, as_actor, create_actor_system
 
 HERE = pathlib.Path(__file__).parent
@@ -138,6 +138,135 @@ async def test_kills_at_random_moments_never_hang_a_caller(system):
         os.kill(pid, signal.SIGKILL)
         ends = await asyncio.gather(*map(_end, tasks))
         assert all(isinstance(e, ActorDied) for e in ends), (seed, ends)
+
+
+# -- what was told to the dead ---------------------------------------------------------------------
+
+
+@as_actor
+class Sink:
+    """Takes what it is told at once, until it is told to nap."""
+
+    def __init__(self):
+        self.taken = 0
+
+    def pid(self):
+        return os.getpid()
+
+    def take(self):
+        self.taken += 1
+
+    def count(self):
+        return self.taken
+
+    async def nap(self):
+        await asyncio.sleep(1000)
+
+
+async def _letters(events, count):
+    """Reads events until `count` messages are lost; what was lost beyond, and why."""
+    seen = {}
+    while sum(seen.values()) < count:
+        event = await asyncio.wait_for(anext(events), 20)
+        if event["event"] == "dead_letters":
+            seen[event["reason"]] = seen.get(event["reason"], 0) + event["count"]
+    return seen
+
+
+@pytest.mark.both_loops
+async def test_tells_that_wait_in_a_killed_worker_are_dead_letters(system):
+    """Not those that it has handled or begun, credited or not, and no asks."""
+    events = system.events()
+    sink = await Sink.local(system, placement="dedicated")
+    for _ in range(30):
+        await sink.take.tell()
+    assert await sink.count() == 30
+    pid = await sink.pid()
+    begun = asyncio.ensure_future(sink.nap())
+    for _ in range(20):
+        await sink.take.tell()
+    asks = [asyncio.ensure_future(sink.count()) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(7):
+        await sink.take.tell()
+    os.kill(pid, signal.SIGKILL)
+    for ask in [begun, *asks]:
+        assert isinstance(await _end(ask), ActorDied)
+    assert await _letters(events, 27) == {"died": 27}
+    await asyncio.sleep(0.3)
+    assert {r: n for r, n in system.dead_letters().items() if n} == {"died": 27}
+
+
+async def test_a_groups_tells_to_killed_members_are_dead_letters(system):
+    """Each member's copy of one payload is a message of its own."""
+    events = system.events()
+    members = [await Sink.local(system, placement="dedicated") for _ in range(3)]
+    pids = [await member.pid() for member in members]
+    naps = [asyncio.ensure_future(member.nap()) for member in members]
+    await asyncio.sleep(0.05)
+    await Group(members).take.tell()
+    for pid in pids[:2]:
+        os.kill(pid, signal.SIGKILL)
+    assert await _letters(events, 2) == {"died": 2}
+    assert isinstance(await _end(naps[0]), ActorDied)
+    os.kill(pids[2], signal.SIGKILL)
+    assert await _letters(events, 1) == {"died": 1}
+    await asyncio.wait(naps)
+
+
+async def test_what_goes_again_to_a_rebuilt_actor_is_no_dead_letter(system):
+    phoenix = await Phoenix.local(system, placement="dedicated")
+    pid = await phoenix.pid()
+    os.kill(pid, signal.SIGSTOP)
+    for i in range(40):
+        await phoenix.note.tell(i)
+    os.kill(pid, signal.SIGKILL)
+    assert await asyncio.wait_for(phoenix.read(), 30) == list(range(40))
+    assert not any(system.dead_letters().values())
+
+
+async def test_what_was_kept_for_an_actor_that_is_given_up_is_a_dead_letter(system):
+    @as_actor(restart="on_failure", max_restarts=0)
+    class Mortal:
+        def pid(self):
+            return os.getpid()
+
+        async def nap(self):
+            await asyncio.sleep(1000)
+
+        def take(self):
+            pass
+
+    events = system.events()
+    mortal = await Mortal.local(system, placement="dedicated")
+    pid = await mortal.pid()
+    nap = asyncio.ensure_future(mortal.nap())
+    for _ in range(40):
+        await mortal.take.tell()
+    os.kill(pid, signal.SIGKILL)
+    assert isinstance(await _end(nap), ActorDied)
+    assert await _letters(events, 40) == {"died": 40}
+
+
+async def test_messages_of_a_dead_sender_leave_their_receiver_alive(system):
+    """What waits in a mailbox outlives its sender, also where a copy was kept for a restart."""
+
+    @as_actor
+    class Teller:
+        async def inform(self, ref):
+            for i in range(5):
+                await ref.note.tell(i)
+            return os.getpid()
+
+    phoenix = await Phoenix.local(system, placement="dedicated")
+    pid = await phoenix.pid()
+    nap = asyncio.ensure_future(phoenix.nap(0.5))
+    teller = await Teller.local(system, placement="dedicated")
+    os.kill(await teller.inform(phoenix), signal.SIGKILL)
+    await nap
+    assert await asyncio.wait_for(phoenix.read(), 30) == list(range(5))
+    assert await phoenix.pid() == pid, "it died of the death of its sender"
 
 
 # -- restarts --------------------------------------------------------------------------------------

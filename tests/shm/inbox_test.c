@@ -404,6 +404,27 @@ START_TEST(test_a_started_word_only_rises)
 }
 END_TEST
 
+START_TEST(test_taken_messages_are_counted_in_the_ring_of_their_epoch)
+{
+    ck_assert(!pls_inbox_is_open(p.inbox, PAIR_PRODUCER, PAIR_EPOCH));
+    ck_assert_int_eq(pair_send(p.outbox, 1, 1), PLS_OK);
+    pls_outbox_wake(p.outbox);
+    pls_message message;
+    ck_assert_int_eq(pls_inbox_pop(p.inbox, &message), PLS_OK);
+    ck_assert(pls_inbox_is_open(p.inbox, PAIR_PRODUCER, message.from_epoch));
+    ck_assert(!pls_inbox_is_open(p.inbox, PAIR_PRODUCER, message.from_epoch + 1));
+    ck_assert(!pls_inbox_is_open(p.inbox, PAIR_PRODUCER + 1, message.from_epoch));
+    ck_assert_uint_eq(pls_outbox_taken_load(p.outbox), 0);
+    pls_inbox_taken_add(p.inbox, PAIR_PRODUCER);
+    pls_inbox_taken_add(p.inbox, PAIR_PRODUCER);
+    ck_assert_uint_eq(pls_outbox_taken_load(p.outbox), 2);
+    pls_inbox_release(p.inbox);
+    ck_assert_int_eq(pls_inbox_close_ring(p.inbox, PAIR_PRODUCER), PLS_OK);
+    ck_assert(!pls_inbox_is_open(p.inbox, PAIR_PRODUCER, message.from_epoch));
+    ck_assert_uint_eq(pls_outbox_taken_load(p.outbox), 0);
+}
+END_TEST
+
 START_TEST(test_arming_twice_aborts)
 {
     (void)!pls_inbox_arm(p.inbox);
@@ -437,6 +458,7 @@ int main(void)
     tcase_add_test_raise_signal(tcase, test_release_without_pop_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_closing_a_ring_that_holds_messages_aborts, SIGABRT);
     tcase_add_test(tcase, test_a_started_word_only_rises);
+    tcase_add_test(tcase, test_taken_messages_are_counted_in_the_ring_of_their_epoch);
     tcase_add_test_raise_signal(tcase, test_started_word_beyond_the_table_aborts, SIGABRT);
     tcase_add_test_raise_signal(tcase, test_arming_twice_aborts, SIGABRT);
     suite_add_tcase(suite, tcase);
