@@ -105,8 +105,8 @@ pulsing_block *pulsing_block_keep(pulsing_block *block);
 void pulsing_block_release(pulsing_block *block);
 const uint8_t *pulsing_block_bytes(const pulsing_block *block, uint64_t *len_out);
 
-/* Messages that reached nobody, by reason (index of pulsing_status). PULSING_DIED: what was told from
- * here to processes that are dead, and not begun by them; asks end with a reply instead. */
+/* Messages that reached nobody, by reason (index of pulsing_status). PULSING_DIED: what was told
+ * from here to processes that are dead, and not begun by them; asks end with a reply instead. */
 uint64_t pulsing_dead_letters(const pulsing *p, pulsing_status reason);
 
 #endif

@@ -34,13 +34,19 @@ static uint64_t seed(void)
 
 /* The user's program: starts a system, places two workers, then waits for its end; leaves as soon
  * as the node does. Tells what it has so far through `channel`. */
-static void user_run(int channel)
+static void user_run(int channel, bool in_cluster)
 {
+    /* A name, so that a thread looks it up, and nobody there, so that the node goes on joining. */
+    static const char *const seeds[] = {"localhost:9", NULL};
     world w;
     pls_attach_event event;
     pls_node_options options = world_options(2);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     options.output_plain = true;
+    if (in_cluster) {
+        options.addr = "127.0.0.1:0";
+        options.seeds = seeds;
+    }
     char trouble[PLS_TROUBLE_BYTES_MAX];
     if (pls_node_launch(&options, &w.node, trouble) != PLS_OK) {
         _exit(9);
@@ -82,7 +88,7 @@ typedef enum victim {
     VICTIM_WORKER,
 } victim;
 
-static void round_run(victim who, pls_rng *rng, uint32_t number)
+static void round_run(victim who, bool in_cluster, pls_rng *rng, uint32_t number)
 {
     int channel[2];
     uint32_t pids[3] = {0};
@@ -93,7 +99,7 @@ static void round_run(victim who, pls_rng *rng, uint32_t number)
     pid_t user = fork();
     if (user == 0) {
         close(channel[0]);
-        user_run(channel[1]);
+        user_run(channel[1], in_cluster);
         _exit(0);
     }
     close(channel[1]);
@@ -122,30 +128,31 @@ static void round_run(victim who, pls_rng *rng, uint32_t number)
     close(channel[0]);
 }
 
-static void rounds_run(victim who)
+static void rounds_run(victim who, bool in_cluster)
 {
     pls_rng rng;
     pls_rng_init(&rng, seed());
     for (uint32_t i = 0; i < rounds(); i++) {
-        round_run(who, &rng, i);
+        round_run(who, in_cluster, &rng, i);
     }
 }
 
+/* The node of one host (0), and the one that joins a cluster (1). */
 START_TEST(test_kill_of_the_user_at_any_moment_leaves_nothing)
 {
-    rounds_run(VICTIM_USER);
+    rounds_run(VICTIM_USER, _i == 1);
 }
 END_TEST
 
 START_TEST(test_kill_of_the_node_at_any_moment_leaves_nothing)
 {
-    rounds_run(VICTIM_NODE);
+    rounds_run(VICTIM_NODE, _i == 1);
 }
 END_TEST
 
 START_TEST(test_kill_of_a_worker_then_of_the_user_leaves_nothing)
 {
-    rounds_run(VICTIM_WORKER);
+    rounds_run(VICTIM_WORKER, false);
 }
 END_TEST
 
@@ -229,8 +236,8 @@ int main(void)
     Suite *suite = suite_create("node.kills");
     TCase *tcase = tcase_create("kills");
     tcase_set_timeout(tcase, 280);
-    tcase_add_test(tcase, test_kill_of_the_user_at_any_moment_leaves_nothing);
-    tcase_add_test(tcase, test_kill_of_the_node_at_any_moment_leaves_nothing);
+    tcase_add_loop_test(tcase, test_kill_of_the_user_at_any_moment_leaves_nothing, 0, 2);
+    tcase_add_loop_test(tcase, test_kill_of_the_node_at_any_moment_leaves_nothing, 0, 2);
     tcase_add_test(tcase, test_kill_of_a_worker_then_of_the_user_leaves_nothing);
     tcase_add_test(tcase, test_worker_that_hangs_dies_with_a_killed_node);
     tcase_add_test(tcase, test_kill_of_the_template_kills_no_worker_and_it_comes_back);
