@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import pathlib
 import pickle
 import signal
 import sys
 import time
 
 import pytest
+from memory_groups import memory_group
 
 from pulsing import ActorDied
 from pulsing.actor import SystemConfig, as_actor, create_actor_system, current_context
@@ -202,37 +202,13 @@ async def test_it_can_be_read_after_the_system_has_ended():
     assert error.exit_code == 5 and "a last sigh" in str(error)
 
 
-def _memory_cgroup(limit_bytes):
-    """A fresh memory cgroup with a limit, or a reason why there is none."""
-    if os.geteuid() != 0:
-        pytest.skip("making a memory cgroup takes root")
-    root = pathlib.Path("/sys/fs/cgroup")
-    name = f"pulsing-test-{os.getpid()}"
-    if (root / "cgroup.controllers").exists():
-        home, limit = root / name, "memory.max"
-    else:
-        home, limit = root / "memory" / name, "memory.limit_in_bytes"
-    try:
-        home.mkdir()
-        (home / limit).write_text(str(limit_bytes))
-    except OSError as error:
-        if home.exists():
-            home.rmdir()
-        pytest.skip(f"no memory cgroup can be made here: {error}")
-    swap = home / "memory.swap.max"
-    if swap.exists():
-        swap.write_text("0")
-    return home
-
-
 async def test_the_kernel_killed_it_for_memory(eventually):
-    home = _memory_cgroup(64 << 20)
+    with memory_group("obituary", 64 << 20) as home:
 
-    def enter():
-        (home / "cgroup.procs").write_text(str(os.getpid()))
+        def enter():
+            (home / "cgroup.procs").write_text(str(os.getpid()))
 
-    config = SystemConfig.standalone().with_workers(1, setup=enter)
-    try:
+        config = SystemConfig.standalone().with_workers(1, setup=enter)
         async with await create_actor_system(config) as system:
             mortal = await Mortal.local(system, placement="dedicated")
             error = await final(await death_of(mortal.eat(1000)), eventually)
@@ -247,6 +223,3 @@ async def test_the_kernel_killed_it_for_memory(eventually):
             os.kill(victim, signal.SIGKILL)
             error = await final(await death_of(napping), eventually)
             assert error.out_of_memory is False
-    finally:
-        await eventually(lambda: not (home / "cgroup.procs").read_text(), "an empty cgroup")
-        home.rmdir()
