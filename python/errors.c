@@ -245,8 +245,10 @@ PyObject *core_reply_exception(core_runtime *rt, const pulsing_message *message,
     } else if (message->status == PULSING_UNABLE) {
         exception = core_exception(state, CORE_PULSING_ERROR, "%U", text);
     } else if (words != NULL && label != NULL) {
-        exception = core_exception(state, status_class(message->status), "%U of actor %U: %U",
-                                   label, words, text);
+        /* Of a ref that was made from a name or an id the class is not known. */
+        bool known = PyUnicode_CompareWithASCIIString(ref->class_name, "actor") != 0;
+        exception = core_exception(state, status_class(message->status), "%U of %s%U: %U", label,
+                                   known ? "actor " : "", words, text);
     } else if (!PyErr_Occurred()) {
         exception = core_exception(state, status_class(message->status), "%U", text);
     }

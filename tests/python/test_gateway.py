@@ -472,7 +472,8 @@ async def test_a_watch_tells_how_an_actor_of_another_node_ended(pair, program):
     here, there = pair
     actor = await Far.local(there, placement="dedicated")
     pid = await actor.pid()
-    watching = asyncio.ensure_future(here.watch(await far(here, actor)))
+    far_one = await far(here, actor)
+    watching = asyncio.ensure_future(here.watch(far_one))
     stopped = await there.spawn(Far())
     watching_stop = asyncio.ensure_future(here.watch(await far(here, stopped)))
     other = program(here.addr)
@@ -484,6 +485,8 @@ async def test_a_watch_tells_how_an_actor_of_another_node_ended(pair, program):
     os.kill(pid, signal.SIGKILL)
     reason = await limited(watching)
     assert str(pid) in reason and "SIGKILL" in reason
+    with pytest.raises(ActorDied, match=r"^add of actor [0-9a-f]{6}"):
+        await far_one.add(1)
     await there.stop(stopped)
     assert "stopped" in await limited(watching_stop)
     os.kill(other.node_pid, signal.SIGKILL)
