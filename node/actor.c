@@ -108,32 +108,6 @@ void pulsing_handler_raised(pulsing *p, const pulsing_origin *origin, const char
     }
 }
 
-/* A tell of a windowed sender was taken: give its credit back in bundles of half a window. */
-static void owe(pulsing *p, pulsing_actor *actor, const pls_arrival *from)
-{
-    pls_owed *owed = NULL;
-    for (uint32_t i = 0; i < actor->owed_count; i++) {
-        if (actor->owed[i].slot == from->slot && actor->owed[i].epoch == from->epoch) {
-            owed = &actor->owed[i];
-        }
-    }
-    if (owed == NULL) {
-        pls_owed *grown = realloc(actor->owed, (actor->owed_count + 1) * sizeof *grown);
-        if (grown == NULL) {
-            return;
-        }
-        actor->owed = grown;
-        owed = &actor->owed[actor->owed_count++];
-        *owed = (pls_owed){from->slot, from->epoch, 0};
-    }
-    owed->count++;
-    if (owed->count * 2 >= actor->mailbox_max) {
-        uint32_t count = owed->count;
-        owed->count = 0;
-        pls_link_signal(p, from->slot, from->epoch, PLS_WIRE_CREDIT, actor->id, count);
-    }
-}
-
 /* Ends a request without a handler: an answer if somebody waits, else a counted dead letter. */
 static void refuse(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
                    const pulsing_origin *origin, pulsing_status status, const char *text)
@@ -151,7 +125,9 @@ static void refuse(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival,
     pls_dead_letter(p, status);
     pls_started_taken(p, arrival);
     if (actor != NULL && origin->credit > 0) {
-        owe(p, actor, arrival);
+        pls_owe(p, actor, arrival);
+    } else if (origin->credit > 0) {
+        pls_link_signal(p, arrival->slot, arrival->epoch, PLS_WIRE_CREDIT, origin->actor_id, 1);
     }
 }
 
@@ -275,7 +251,7 @@ static void start(pulsing *p, pulsing_actor *actor, const pls_arrival *arrival)
     }
     pls_watch_left(p, actor, &run, taken == PULSING_DONE);
     if (message.origin.call_id == 0 && message.origin.credit > 0) {
-        owe(p, actor, arrival);
+        pls_owe(p, actor, arrival);
     }
     actor_leave(p, actor);
 }
@@ -562,6 +538,7 @@ void pulsing_actor_remove(pulsing *p, pulsing_actor *actor, const char *text)
     actor->stopping = true;
     actor->entered++;
     mailbox_refuse(p, actor, text);
+    pls_owed_settle(p, actor);
     pls_watch_actor_close(p, actor);
     if ((uint32_t)actor->id != 0) {
         p->actor_count--;

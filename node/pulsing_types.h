@@ -116,6 +116,8 @@ typedef struct pulsing_callbacks {
  */
 #define PULSING_FAR_SLOT 0
 #define PULSING_NODE_ID_BYTES 16
+/* The window of a target in another node, unless a ref said more: _host.py's MAILBOX_DEFAULT. */
+#define PULSING_FAR_WINDOW 1024
 
 /* The writer of a stream in another node. */
 typedef struct pulsing_far_writer {

@@ -129,6 +129,10 @@ void pls_actor_request(pulsing *p, const pls_arrival *arrival, bool defer);
 void pls_actors_run(pulsing *p);
 void pls_actor_cancel(pulsing *p, const pls_arrival *arrival, const pls_wire_signal *signal);
 void pls_actors_free(pulsing *p);
+/* owed.c: a tell of a windowed sender was taken, whose credit goes back in bundles of half a
+ * window; of an actor that ends, at once. */
+void pls_owe(pulsing *p, pulsing_actor *actor, const pls_arrival *from);
+void pls_owed_settle(pulsing *p, pulsing_actor *actor);
 /* A handler has raised: noted at its actor. */
 void pls_actor_raised(pulsing *p, const pulsing_origin *origin);
 

@@ -186,7 +186,9 @@ static int queue_put(core_writer *writer, PyObject *item)
         return -1;
     }
     pls_sink sink;
-    pls_sink_init(&sink, NULL, 0, PLS_CODEC_ALLOW_PICKLE | PLS_CODEC_NO_BUFFERS, writer->rt);
+    unsigned flags =
+        writer->bound ? core_codec_flags(writer->rt, writer->reader.slot) : PLS_CODEC_ALLOW_PICKLE;
+    pls_sink_init(&sink, NULL, 0, flags | PLS_CODEC_NO_BUFFERS, writer->rt);
     PyObject *bytes = NULL;
     if (pls_codec_encode(&writer->state->codec, item, &sink) == 0) {
         bytes =

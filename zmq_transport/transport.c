@@ -279,6 +279,11 @@ void pls_zmq_poll(pls_zmq *zmq, uint64_t now_ns)
     }
 }
 
+void pls_zmq_settle(pls_zmq *zmq)
+{
+    pls_tray_empty(&zmq->tray, zmq->owner);
+}
+
 uint64_t pls_zmq_deadline(const pls_zmq *zmq)
 {
     return pls_zmq_reactor_pending(zmq->reactor) ? 0 : zmq->due_ns;

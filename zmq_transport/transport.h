@@ -201,6 +201,10 @@ PLS_MUST_USE pls_err pls_zmq_send(pls_zmq *zmq, pls_zmq_peer *peer, const pls_zm
 PLS_MUST_USE pls_err pls_zmq_control(pls_zmq *zmq, const char *address, size_t address_bytes,
                                      const void *bytes, size_t len);
 
+/* Calls `settled` at once for every message that is over by now, such as those to a peer that was
+ * just forgotten, but for what ZeroMQ still reads. Not from inside of a handler. */
+void pls_zmq_settle(pls_zmq *zmq);
+
 /* Close the connections from and to an address: they may be stuck in a back-off. Nothing that waits
  * is lost; a new connection is made at once if something does. Unknown addresses are accepted. */
 void pls_zmq_reset(pls_zmq *zmq, const char *address, size_t address_bytes);

@@ -158,7 +158,10 @@ static void ring_drain(pls_gateway *gateway, uint32_t slot)
             gateway->lost++;
             stalled_end(gateway, slot);
         }
-    } while (records_take(gateway, TURN_RECORDS_MAX) > 0 || gateway->links[slot].stalled);
+        /* Others write meanwhile, and are not waited for. */
+    } while (
+        (!pls_inbox_drained(gateway->inbox, slot) && records_take(gateway, TURN_RECORDS_MAX) > 0) ||
+        gateway->links[slot].stalled);
 }
 
 static void death_serve(pls_gateway *gateway, uint32_t slot)

@@ -16,11 +16,45 @@ static pls_gate_debtor **place_of(pls_gateway *gateway, uint64_t actor_id)
     return place;
 }
 
+void pls_gate_credit_give(pls_gate_peer *peer, uint64_t route, uint64_t count)
+{
+    pls_gate_head head = {.kind = PLS_GATE_CREDIT, .id = route, .value = count};
+    pls_gate_say(peer, &head, pls_gate_stream(route, 0), "");
+}
+
+static void debts_give(const pls_gate_debtor *debtor)
+{
+    for (const pls_gate_debt *debt = debtor->first; debt != NULL; debt = debt->next) {
+        if (debt->peer != NULL) {
+            pls_gate_credit_give(debt->peer, debt->route, debt->count);
+        }
+    }
+}
+
+static void debtor_drop(pls_gateway *gateway, pls_gate_debtor **place)
+{
+    pls_gate_debtor *debtor = *place;
+    while (debtor->first != NULL) {
+        pls_gate_debt *debt = debtor->first;
+        debtor->first = debt->next;
+        gateway->debt_count--;
+        free(debt);
+    }
+    *place = debtor->next;
+    free(debtor);
+}
+
 pls_err pls_gate_debt_add(pls_gateway *gateway, uint64_t actor_id, uint16_t slot,
                           pls_gate_peer *peer, uint64_t route)
 {
     pls_gate_debtor **place = place_of(gateway, actor_id);
     pls_gate_debtor *debtor = *place;
+    if (debtor != NULL && debtor->slot != slot) {
+        /* It was rebuilt elsewhere before its old process's end has come here. */
+        debts_give(debtor);
+        debtor_drop(gateway, place);
+        debtor = NULL;
+    }
     if (debtor != NULL && debtor->last->peer == peer && debtor->last->route == route) {
         debtor->last->count++;
         return PLS_OK;
@@ -41,6 +75,7 @@ pls_err pls_gate_debt_add(pls_gateway *gateway, uint64_t actor_id, uint16_t slot
     debtor->slot = slot;
     if (debtor->last == NULL) {
         debtor->first = debt;
+        debtor->next = *place;
         *place = debtor;
     } else {
         debtor->last->next = debt;
@@ -50,27 +85,15 @@ pls_err pls_gate_debt_add(pls_gateway *gateway, uint64_t actor_id, uint16_t slot
     return PLS_OK;
 }
 
-bool pls_gate_debt_next(pls_gateway *gateway, uint64_t actor_id, pls_gate_debt *debt_out)
+bool pls_gate_debt_next(pls_gateway *gateway, uint64_t actor_id, uint16_t slot,
+                        pls_gate_debt *debt_out)
 {
     const pls_gate_debtor *debtor = *place_of(gateway, actor_id);
-    if (debtor == NULL) {
+    if (debtor == NULL || debtor->slot != slot) {
         return false;
     }
     *debt_out = *debtor->first;
     return true;
-}
-
-static void debtor_drop(pls_gateway *gateway, pls_gate_debtor **place)
-{
-    pls_gate_debtor *debtor = *place;
-    while (debtor->first != NULL) {
-        pls_gate_debt *debt = debtor->first;
-        debtor->first = debt->next;
-        gateway->debt_count--;
-        free(debt);
-    }
-    *place = debtor->next;
-    free(debtor);
 }
 
 void pls_gate_debt_paid(pls_gateway *gateway, uint64_t actor_id, uint32_t count)
@@ -109,7 +132,10 @@ void pls_gate_debts_forget_slot(pls_gateway *gateway, uint32_t slot)
 {
     for (uint32_t i = 0; i < PLS_GATE_DEBTORS; i++) {
         for (pls_gate_debtor **place = &gateway->debtors[i]; *place != NULL;) {
-            if (slot == PLS_SLOTS_MAX || (*place)->slot == slot) {
+            if (slot == PLS_SLOTS_MAX) {
+                debtor_drop(gateway, place);
+            } else if ((*place)->slot == slot) {
+                debts_give(*place);
                 debtor_drop(gateway, place);
             } else {
                 place = &(*place)->next;

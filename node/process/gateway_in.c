@@ -228,6 +228,11 @@ static pls_gate_entry *ask_of(pls_gateway *gateway, const pls_gate_peer *peer, u
     return ask != NULL && ask->peer == peer ? ask : NULL;
 }
 
+static bool announces(const pls_gate_head *head)
+{
+    return head->kind == PLS_GATE_REPLY && head->status == PULSING_STREAM;
+}
+
 static uint16_t type_of(uint8_t kind)
 {
     return kind == PLS_GATE_REPLY  ? PLS_WIRE_REPLY
@@ -242,7 +247,7 @@ static void answer_write(pls_gateway *gateway, const pls_gate_head *head, const 
                            .payload_bytes = head->payload_bytes,
                            .status = head->status,
                            .credit = head->credit};
-    bool stream = head->kind == PLS_GATE_REPLY && head->status == PULSING_STREAM;
+    bool stream = announces(head);
     /* The reader names the stream by its own call; see pls_wire_far_open. */
     uint32_t own = stream ? (uint32_t)sizeof to->call_id : 0;
     pls_gate_note note = {.to = to->key,
@@ -256,11 +261,19 @@ static void answer_write(pls_gateway *gateway, const pls_gate_head *head, const 
     }
 }
 
+/* Tells the writer of a stream over there that its reader is gone. */
+static void stream_shut(pls_gate_peer *peer, bool stream, uint64_t id)
+{
+    pls_gate_head head = {.kind = PLS_GATE_CLOSE, .id = id};
+    if (stream) {
+        pls_gate_say(peer, &head, pls_gate_stream(id, 0), "");
+    }
+}
+
 /* Whether this kind of answer makes sense now. */
 static bool answer_fits(const pls_gate_entry *ask, const pls_gate_head *head)
 {
-    bool announces = head->kind == PLS_GATE_REPLY && head->status == PULSING_STREAM;
-    if (announces) {
+    if (announces(head)) {
         return ask->state == PLS_GATE_OPEN && (head->flags & PLS_GATE_BLOCK) == 0 &&
                head->payload_bytes >= sizeof(uint64_t);
     }
@@ -273,8 +286,10 @@ static pls_err answer_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_ga
     content what;
     pls_gate_entry *ask = ask_of(gateway, peer, head->id);
     if (ask == NULL) {
+        /* Late: the call is over. A stream's writer may not know yet that nobody reads it. */
+        stream_shut(peer, head->kind == PLS_GATE_ITEM || announces(head), head->id);
         pls_gate_in_abandon(gateway, arrival);
-        return PLS_OK; /* late: the call is over */
+        return PLS_OK;
     }
     if (pls_gate_link_full(gateway, ask->slot)) {
         peer->held = true;
@@ -284,6 +299,7 @@ static pls_err answer_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_ga
         /* Also the word of a gateway that the answer, or the rest of a stream, was lost. */
         char text[PLS_GATE_TEXT_BYTES_MAX];
         snprintf(text, sizeof text, "%s did not answer in order", peer->label);
+        stream_shut(peer, ask->state == PLS_GATE_STREAM, head->id);
         pls_gate_ask_fail(gateway, ask, PULSING_UNREACHABLE, text);
         pls_gate_in_abandon(gateway, arrival);
         return PLS_OK;
@@ -294,7 +310,7 @@ static pls_err answer_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_ga
         return PLS_OK;
     }
     place to = {{ask->slot, ask->epoch}, ask->key[1]};
-    if (head->kind == PLS_GATE_REPLY && head->status == PULSING_STREAM) {
+    if (announces(head)) {
         ask->state = PLS_GATE_STREAM;
     } else if (head->kind != PLS_GATE_ITEM) {
         pls_gate_close(&gateway->asks, ask);
@@ -346,12 +362,49 @@ static void read_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_gate_he
 
 static void credit_in(pls_gateway *gateway, const pls_gate_peer *peer, const pls_gate_head *head)
 {
-    const pls_gate_entry *route = pls_gate_at(&gateway->routes, head->id);
-    const pls_net_peer_info *info = pls_net_peer_info_of(peer->net);
-    if (route != NULL && memcmp(route->node_id, info->node_id, sizeof route->node_id) == 0) {
-        pls_gate_signal(gateway, (pls_client_key){route->slot, route->epoch}, PLS_WIRE_CREDIT,
-                        route->key[1], head->value);
+    pls_gate_entry *route = pls_gate_at(&gateway->routes, head->id);
+    if (route != NULL && memcmp(route->node_id, peer->node_id, sizeof route->node_id) == 0) {
+        pls_gate_route_credit(gateway, route, head->value);
     }
+}
+
+/* The process of this host that a signal from a node would go to; PLS_SLOTS_MAX: none. */
+static uint32_t signal_slot(pls_gateway *gateway, const pls_gate_peer *peer,
+                            const pls_gate_head *head)
+{
+    const pls_gate_entry *entry = head->kind == PLS_GATE_CREDIT
+                                      ? pls_gate_at(&gateway->routes, head->id)
+                                      : pls_gate_find(&gateway->serves, (uintptr_t)peer, head->id);
+    if (head->kind == PLS_GATE_READ) {
+        return pls_actor_id_slot(head->actor);
+    }
+    return entry != NULL && head->kind != PLS_GATE_FORGOT ? entry->slot : PLS_SLOTS_MAX;
+}
+
+static pls_err signal_in(pls_gateway *gateway, pls_gate_peer *peer, const pls_gate_head *head,
+                         const pls_zmq_arrival *arrival)
+{
+    uint32_t slot = signal_slot(gateway, peer, head);
+    if (slot < PLS_SLOTS_MAX && pls_gate_link_full(gateway, slot)) {
+        peer->held = true;
+        return PLS_EFULL;
+    }
+    switch ((pls_gate_kind)head->kind) {
+    case PLS_GATE_READ:
+        read_in(gateway, peer, head);
+        break;
+    case PLS_GATE_CREDIT:
+        credit_in(gateway, peer, head);
+        break;
+    case PLS_GATE_FORGOT:
+        pls_gate_peer_forgot(peer, "it had taken this node for dead");
+        break;
+    default:
+        caller_in(gateway, peer, head);
+        break;
+    }
+    pls_gate_in_abandon(gateway, arrival);
+    return PLS_OK;
 }
 
 pls_err pls_gate_in_message(void *owner, pls_net_peer *from, const pls_zmq_arrival *arrival)
@@ -365,6 +418,9 @@ pls_err pls_gate_in_message(void *owner, pls_net_peer *from, const pls_zmq_arriv
         gateway->lost++;
         return PLS_OK;
     }
+    if (pls_gate_peer_full(peer)) {
+        return PLS_EFULL;
+    }
     switch ((pls_gate_kind)head.kind) {
     case PLS_GATE_REQUEST:
         return request_in(gateway, peer, &head, arrival);
@@ -372,18 +428,9 @@ pls_err pls_gate_in_message(void *owner, pls_net_peer *from, const pls_zmq_arriv
     case PLS_GATE_ITEM:
     case PLS_GATE_END:
         return answer_in(gateway, peer, &head, arrival);
-    case PLS_GATE_READ:
-        read_in(gateway, peer, &head);
-        break;
-    case PLS_GATE_CREDIT:
-        credit_in(gateway, peer, &head);
-        break;
     default:
-        caller_in(gateway, peer, &head);
-        break;
+        return signal_in(gateway, peer, &head, arrival);
     }
-    pls_gate_in_abandon(gateway, arrival);
-    return PLS_OK;
 }
 
 /* Whom the body is for has to be there, and the memory; else the body is passed over, and whoever
@@ -421,10 +468,12 @@ pls_err pls_gate_in_reserve(void *owner, pls_net_peer *from, pls_zmq_arrival *ar
         gateway->lost++;
         return PLS_EPROTO;
     }
+    if (pls_gate_peer_full(peer)) {
+        return PLS_EFULL;
+    }
     (void)pls_arena_collect(gateway->arena);
     pls_err err = pls_arena_alloc(gateway->arena, arrival->body_bytes, &block);
     if (err != PLS_OK) {
-        gateway->lost += head.id == 0;
         return reserve_refuse(gateway, peer, &head, err);
     }
     arrival->memory = block->base;

@@ -202,6 +202,16 @@ void pls_gate_signal(pls_gateway *gateway, pls_client_key to, pls_wire_type type
     (void)!pls_gate_note_send(gateway, &note);
 }
 
+void pls_gate_route_credit(pls_gateway *gateway, pls_gate_entry *route, uint64_t count)
+{
+    uint32_t given = count < route->owed ? (uint32_t)count : route->owed;
+    route->owed -= given;
+    if (given > 0) {
+        pls_gate_signal(gateway, (pls_client_key){route->slot, route->epoch}, PLS_WIRE_CREDIT,
+                        route->key[1], given);
+    }
+}
+
 void pls_gate_answer(pls_gateway *gateway, pls_client_key to, uint64_t call_id,
                      pulsing_status status, const char *text)
 {

@@ -14,7 +14,8 @@
 typedef struct sent {
     pls_gateway *gateway;
     pls_gate_peer *peer;
-    uint64_t id; /* the ask here, or with `kind` that there; 0: a tell */
+    uint64_t id;    /* the ask here, or with `kind` that there; 0: a tell */
+    uint64_t route; /* of a tell that counts against its window; 0: none */
     uint8_t kind;
     pls_lease lease;
 } sent;
@@ -32,6 +33,18 @@ void pls_gate_record_drop(pls_gateway *gateway, pls_gate_record *record)
     record->foreign = false;
 }
 
+static void stream_end(pls_gateway *gateway, pls_client_key to, uint64_t call_id,
+                       pulsing_status status, const char *text)
+{
+    pls_wire_reply head = {
+        .call_id = call_id, .payload_bytes = (uint32_t)strlen(text), .status = (uint8_t)status};
+    pls_gate_note note = {.to = to,
+                          .type = PLS_WIRE_STREAM_END,
+                          .piece = {&head, text},
+                          .bytes = {sizeof head, head.payload_bytes}};
+    (void)!pls_gate_note_send(gateway, &note);
+}
+
 void pls_gate_ask_fail(pls_gateway *gateway, pls_gate_entry *ask, pulsing_status status,
                        const char *text)
 {
@@ -43,13 +56,7 @@ void pls_gate_ask_fail(pls_gateway *gateway, pls_gate_entry *ask, pulsing_status
         pls_gate_answer(gateway, to, call_id, status, text);
         return;
     }
-    pls_wire_reply head = {
-        .call_id = call_id, .payload_bytes = (uint32_t)strlen(text), .status = (uint8_t)status};
-    pls_gate_note note = {.to = to,
-                          .type = PLS_WIRE_STREAM_END,
-                          .piece = {&head, text},
-                          .bytes = {sizeof head, head.payload_bytes}};
-    (void)!pls_gate_note_send(gateway, &note);
+    stream_end(gateway, to, call_id, status, text);
 }
 
 static void ask_settled(const sent *what, pls_zmq_fate fate)
@@ -69,6 +76,23 @@ static void ask_settled(const sent *what, pls_zmq_fate fate)
     pls_gate_ask_fail(gateway, ask, PULSING_UNREACHABLE, text);
 }
 
+/* Nobody over there will give credit for a tell that was lost, nor end the call of an answer. */
+static void lost_settled(const sent *what)
+{
+    pls_gateway *gateway = what->gateway;
+    pls_gate_entry *route = what->route != 0 ? pls_gate_at(&gateway->routes, what->route) : NULL;
+    gateway->lost++;
+    if (route != NULL) {
+        pls_gate_route_credit(gateway, route, 1);
+    }
+    if (what->kind != PLS_GATE_REQUEST && !what->peer->going) {
+        /* The node lives, so its caller would wait for ever. */
+        pls_gate_head head = {.id = what->id};
+        pls_gate_refuse(what->peer, &head, PULSING_UNREACHABLE,
+                        "its answer was lost between the nodes");
+    }
+}
+
 static void settled(void *net, void *context, pls_zmq_fate fate)
 {
     sent *what = context;
@@ -77,14 +101,9 @@ static void settled(void *net, void *context, pls_zmq_fate fate)
     if (what->kind == PLS_GATE_REQUEST && what->id != 0) {
         ask_settled(what, fate);
     } else if (fate != PLS_ZMQ_DELIVERED) {
-        what->gateway->lost++;
-        if (what->kind != PLS_GATE_REQUEST && !what->peer->going) {
-            /* The node lives, so its caller would wait for ever. */
-            pls_gate_head head = {.id = what->id};
-            pls_gate_refuse(what->peer, &head, PULSING_UNREACHABLE,
-                            "its answer was lost between the nodes");
-        }
+        lost_settled(what);
     }
+    pls_gate_peer_settled(what->peer);
     free(what);
 }
 
@@ -133,6 +152,9 @@ static pls_err message_send(pls_gateway *gateway, pls_gate_peer *peer, pls_gate_
     }
     *what = (sent){.gateway = gateway, .peer = peer, .id = head->id, .kind = head->kind};
     bool sender = head->kind == PLS_GATE_REQUEST;
+    if (sender && head->id == 0 && (head->flags & PLS_GATE_WINDOWED) != 0) {
+        what->route = head->value;
+    }
     pls_zmq_message message = {
         .head = bytes,
         .head_bytes = (uint16_t)pls_writer_len(&w),
@@ -150,6 +172,7 @@ static pls_err message_send(pls_gateway *gateway, pls_gate_peer *peer, pls_gate_
         free(what);
         return err;
     }
+    peer->unsettled++;
     if (block) {
         record->opened = false; /* it goes back when the transport has done with it */
         record->foreign = false;
@@ -157,15 +180,19 @@ static pls_err message_send(pls_gateway *gateway, pls_gate_peer *peer, pls_gate_
     return PLS_OK;
 }
 
-/* A request that cannot leave. */
-static void request_fail(pls_gateway *gateway, const pls_gate_record *record, uint64_t call_id,
-                         pulsing_status status, const char *text)
+/* A request that cannot leave. A tell gives its credit back, or its sender's window would shrink.
+ */
+static void request_fail(pls_gateway *gateway, const pls_gate_record *record,
+                         const pls_wire_request *wire, pulsing_status status, const char *text)
 {
-    if (call_id != 0) {
-        pls_gate_answer(gateway, (pls_client_key){record->slot, record->epoch}, call_id, status,
-                        text);
-    } else {
-        gateway->lost++;
+    pls_client_key from = {record->slot, record->epoch};
+    if (wire->call_id != 0) {
+        pls_gate_answer(gateway, from, wire->call_id, status, text);
+        return;
+    }
+    gateway->lost++;
+    if ((wire->flags & PLS_REQUEST_WINDOWED) != 0) {
+        pls_gate_signal(gateway, from, PLS_WIRE_CREDIT, wire->actor_id, 1);
     }
 }
 
@@ -230,16 +257,16 @@ static pls_err request_out(pls_gateway *gateway, pls_gate_record *record, pls_ga
     if (err != PLS_OK) {
         return err;
     }
-    const pls_gate_entry *route = pls_gate_find(&gateway->routes, record->slot, wire.actor_id);
+    pls_gate_entry *route = pls_gate_find(&gateway->routes, record->slot, wire.actor_id);
     if (route == NULL) {
-        request_fail(gateway, record, wire.call_id, PULSING_MAILBOX_FULL,
+        request_fail(gateway, record, &wire, PULSING_MAILBOX_FULL,
                      "the table of remote actors of this node is full");
         return PLS_OK;
     }
     pls_gate_peer *peer = peer_of(gateway, route->node_id);
     if (peer == NULL) {
         node_words(route->node_id, text, sizeof text);
-        request_fail(gateway, record, wire.call_id, PULSING_UNREACHABLE, text);
+        request_fail(gateway, record, &wire, PULSING_UNREACHABLE, text);
         return PLS_OK;
     }
     *peer_out = peer;
@@ -255,7 +282,7 @@ static pls_err request_out(pls_gateway *gateway, pls_gate_record *record, pls_ga
     if (wire.call_id != 0) {
         ask = ask_open(gateway, record, peer, wire.call_id);
         if (ask == NULL) {
-            request_fail(gateway, record, wire.call_id, PULSING_MAILBOX_FULL,
+            request_fail(gateway, record, &wire, PULSING_MAILBOX_FULL,
                          "too many calls to other nodes are under way; await earlier ones");
             return PLS_OK;
         }
@@ -268,8 +295,11 @@ static pls_err request_out(pls_gateway *gateway, pls_gate_record *record, pls_ga
         pls_gate_close(&gateway->asks, ask);
     }
     if (err != PLS_OK && err != PLS_EFULL) {
-        request_fail(gateway, record, wire.call_id, PULSING_BAD_MESSAGE, pls_err_text(err));
+        request_fail(gateway, record, &wire, PULSING_BAD_MESSAGE, pls_err_text(err));
         return PLS_OK;
+    }
+    if (err == PLS_OK && ask == NULL && (head.flags & PLS_GATE_WINDOWED) != 0) {
+        route->owed++;
     }
     return err;
 }
@@ -329,6 +359,10 @@ static pls_err answer_out(pls_gateway *gateway, pls_gate_record *record, pls_gat
     if (err != PLS_OK) {
         pls_gate_refuse(serve->peer, &head, PULSING_BAD_MESSAGE, pls_err_text(err));
     }
+    if (err != PLS_OK && record->type == PLS_WIRE_STREAM_ITEM) {
+        pls_gate_signal(gateway, (pls_client_key){record->slot, record->epoch},
+                        PLS_WIRE_STREAM_CLOSE, serve->writer_id, 0);
+    }
     if (err == PLS_OK && stream) {
         serve->state = PLS_GATE_STREAM;
         memcpy(&serve->writer_id, payload, sizeof serve->writer_id);
@@ -372,15 +406,15 @@ static pls_err cancel_out(pls_gateway *gateway, const pls_gate_record *record,
 }
 
 /* Credit of an actor here goes to those whose tells it took. */
-static void credit_out(pls_gateway *gateway, const pls_wire_signal *signal)
+static void credit_out(pls_gateway *gateway, const pls_gate_record *record,
+                       const pls_wire_signal *signal)
 {
     uint64_t left = signal->value;
     pls_gate_debt debt;
-    while (left > 0 && pls_gate_debt_next(gateway, signal->id, &debt)) {
+    while (left > 0 && pls_gate_debt_next(gateway, signal->id, record->slot, &debt)) {
         uint32_t count = left < debt.count ? (uint32_t)left : debt.count;
         if (debt.peer != NULL) {
-            pls_gate_head head = {.kind = PLS_GATE_CREDIT, .id = debt.route, .value = count};
-            pls_gate_say(debt.peer, &head, pls_gate_stream(head.id, 0), "");
+            pls_gate_credit_give(debt.peer, debt.route, count);
         }
         pls_gate_debt_paid(gateway, signal->id, count);
         left -= count;
@@ -419,16 +453,11 @@ static pls_err read_out(pls_gateway *gateway, const pls_gate_record *record,
     pls_gate_peer *peer = peer_of(gateway, wire.node_id);
     pls_gate_entry *ask = peer != NULL ? ask_open(gateway, record, peer, wire.call_id) : NULL;
     if (ask == NULL) {
-        pls_wire_reply end = {.call_id = wire.call_id, .status = PULSING_UNREACHABLE};
         if (peer == NULL) {
             node_words(wire.node_id, text, sizeof text);
         }
-        end.payload_bytes = (uint32_t)strlen(text);
-        pls_gate_note note = {.to = {record->slot, record->epoch},
-                              .type = PLS_WIRE_STREAM_END,
-                              .piece = {&end, text},
-                              .bytes = {sizeof end, end.payload_bytes}};
-        (void)!pls_gate_note_send(gateway, &note);
+        stream_end(gateway, (pls_client_key){record->slot, record->epoch}, wire.call_id,
+                   PULSING_UNREACHABLE, text);
         return PLS_OK;
     }
     *peer_out = peer;
@@ -440,6 +469,8 @@ static pls_err read_out(pls_gateway *gateway, const pls_gate_record *record,
     pls_err err = head_send(gateway, peer, &head, pls_gate_stream(head.id, 0));
     if (err == PLS_EFULL) {
         pls_gate_close(&gateway->asks, ask);
+    } else if (err != PLS_OK) {
+        pls_gate_ask_fail(gateway, ask, PULSING_UNREACHABLE, pls_err_text(err));
     }
     return err == PLS_EFULL ? err : PLS_OK;
 }
@@ -476,7 +507,7 @@ static pls_err signal_out(pls_gateway *gateway, pls_gate_record *record, pls_gat
     case PLS_WIRE_CANCEL:
         return cancel_out(gateway, record, &signal, peer_out);
     case PLS_WIRE_CREDIT:
-        credit_out(gateway, &signal);
+        credit_out(gateway, record, &signal);
         return PLS_OK;
     case PLS_WIRE_STREAM_ROOM:
     case PLS_WIRE_STREAM_CLOSE:

@@ -24,6 +24,10 @@
 /* What waits for room in the ring of one process, beyond which nodes are held up. */
 #define PLS_GATE_QUEUE_COUNT_MAX 65536
 #define PLS_GATE_QUEUE_BYTES_MAX (64u << 20)
+/* What the gateway itself has to say to one node, beyond which nothing that it would have to answer
+ * is taken from that node. */
+#define PLS_GATE_PENDING_COUNT_MAX (1u << 19)
+#define PLS_GATE_PENDING_BYTES_MAX (64u << 20)
 #define PLS_GATE_TEXT_BYTES_MAX 512
 #define PLS_GATE_EPOCH 1 /* of slot 0, which is never used again */
 
@@ -74,10 +78,12 @@ struct pls_gate_peer {
     pls_gateway *gateway;
     pls_gate_peer *next;
     pls_net_peer *net;
+    uint8_t node_id[PLS_NODE_ID_BYTES];
     pls_gate_queue pending; /* what the gateway itself has to say, and the queue did not take */
+    uint32_t unsettled;     /* messages to it that the transport still has */
     bool held;              /* its messages are not taken for now */
-    bool going;
-    char label[160]; /* "node 3f2a11c0 (10.0.0.7:7100)" */
+    bool going;             /* it is no peer any more, but its last messages are not settled yet */
+    char label[160];        /* "node 3f2a11c0 (10.0.0.7:7100)" */
 };
 
 /* Tells to one actor that have not given their credit back, in order. */
@@ -97,6 +103,7 @@ typedef struct pls_gate_debtor {
 } pls_gate_debtor;
 
 #define PLS_GATE_DEBTORS 1024
+#define PLS_GATE_LOST_MAX 1024 /* lost nodes that are known again when they come back */
 
 struct pls_gateway {
     pls_node *node;
@@ -108,6 +115,8 @@ struct pls_gateway {
     pls_watch bell;
     pls_alarm again;
     pls_gate_peer *peers;
+    uint8_t lost_nodes[PLS_GATE_LOST_MAX][PLS_NODE_ID_BYTES];
+    uint32_t lost_count; /* of nodes, ever; the youngest are kept */
     pls_gate_link links[PLS_SLOTS_MAX];
     pls_gate_table routes; /* keys: slot, number there */
     pls_gate_table asks;   /* keys: slot, call there */
@@ -135,6 +144,8 @@ typedef struct pls_gate_note {
 PLS_MUST_USE pls_err pls_gate_note_send(pls_gateway *gateway, const pls_gate_note *note);
 void pls_gate_signal(pls_gateway *gateway, pls_client_key to, pls_wire_type type, uint64_t id,
                      uint64_t value);
+/* Credit of a route goes back to its process: `count` tells, as far as so many are out. */
+void pls_gate_route_credit(pls_gateway *gateway, pls_gate_entry *route, uint64_t count);
 /* The end of a call of a process here. */
 void pls_gate_answer(pls_gateway *gateway, pls_client_key to, uint64_t call_id,
                      pulsing_status status, const char *text);
@@ -171,6 +182,12 @@ void pls_gate_in_abandon(void *owner, const pls_zmq_arrival *arrival);
 void pls_gate_peer_up(void *owner, pls_net_peer *net);
 void pls_gate_peer_gone(void *owner, pls_net_peer *net, const char *why);
 void pls_gate_peer_room(void *owner, pls_net_peer *net);
+/* The transport has done with one more message to it; the last one of a lost node frees it. */
+void pls_gate_peer_settled(pls_gate_peer *peer);
+/* Whether so much waits to be said to it that nothing more is taken from it; it is held then. */
+bool pls_gate_peer_full(pls_gate_peer *peer);
+/* All between it and this node is over: it does not know it any more, or is lost itself. */
+void pls_gate_peer_forgot(pls_gate_peer *peer, const char *why);
 /* Says something by itself, on a stream of the transport; it waits where the queue is full.
  * Owns:    borrows head and text. */
 void pls_gate_say(pls_gate_peer *peer, const pls_gate_head *head, uint8_t stream, const char *text);
@@ -188,11 +205,15 @@ void pls_gate_slot_died(pls_gateway *gateway, pls_client_key key, const char *te
 /* gateway_debts.c: PLS_EFULL: PLS_GATE_DEBTS_MAX are out. */
 PLS_MUST_USE pls_err pls_gate_debt_add(pls_gateway *gateway, uint64_t actor_id, uint16_t slot,
                                        pls_gate_peer *peer, uint64_t route);
-/* The next creditor of `count` tells, at most all; false: nobody is known. */
-bool pls_gate_debt_next(pls_gateway *gateway, uint64_t actor_id, pls_gate_debt *debt_out);
+/* The next creditor of an actor in that slot; false: nobody is known. */
+bool pls_gate_debt_next(pls_gateway *gateway, uint64_t actor_id, uint16_t slot,
+                        pls_gate_debt *debt_out);
 /* `count` of the first one's have been given back. */
 void pls_gate_debt_paid(pls_gateway *gateway, uint64_t actor_id, uint32_t count);
 void pls_gate_debts_forget_peer(pls_gateway *gateway, const pls_gate_peer *peer);
+/* The process is dead: what it had taken, or never will, is given back. */
 void pls_gate_debts_forget_slot(pls_gateway *gateway, uint32_t slot);
+/* A tell to that node's `route` was taken, or will never be. */
+void pls_gate_credit_give(pls_gate_peer *peer, uint64_t route, uint64_t count);
 
 #endif

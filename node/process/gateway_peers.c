@@ -17,6 +17,20 @@ uint8_t pls_gate_stream(uint64_t first, uint64_t second)
     return (uint8_t)((word >> 32) % PLS_FRAME_STREAMS);
 }
 
+/* Whether this node was lost before, and all between it and this one ended; it is asked once. */
+static bool was_lost(pls_gateway *gateway, const uint8_t *node_id)
+{
+    static const uint8_t nobody[PLS_NODE_ID_BYTES];
+    bool found = false;
+    for (uint32_t i = 0; i < PLS_GATE_LOST_MAX; i++) {
+        if (memcmp(gateway->lost_nodes[i], node_id, sizeof nobody) == 0) {
+            memcpy(gateway->lost_nodes[i], nobody, sizeof nobody);
+            found = true;
+        }
+    }
+    return found;
+}
+
 void pls_gate_peer_up(void *owner, pls_net_peer *net)
 {
     pls_gateway *gateway = owner;
@@ -29,9 +43,15 @@ void pls_gate_peer_up(void *owner, pls_net_peer *net)
     peer->net = net;
     snprintf(peer->label, sizeof peer->label, "node %02x%02x%02x%02x (%s)", info->node_id[0],
              info->node_id[1], info->node_id[2], info->node_id[3], info->address);
+    memcpy(peer->node_id, info->node_id, sizeof peer->node_id);
     peer->next = gateway->peers;
     gateway->peers = peer;
     pls_net_peer_keep(net, peer);
+    if (was_lost(gateway, peer->node_id)) {
+        /* It may not have noticed. This comes first in the first stream, before all else. */
+        pls_gate_head head = {.kind = PLS_GATE_FORGOT};
+        pls_gate_say(peer, &head, 0, "");
+    }
 }
 
 static bool parcel_try(pls_gate_peer *peer, const pls_gate_parcel *parcel)
@@ -51,6 +71,14 @@ static void pending_flush(pls_gate_peer *peer)
     while (peer->pending.count > 0 && parcel_try(peer, peer->pending.first)) {
         free(pls_gate_queue_pop(&peer->pending));
     }
+}
+
+bool pls_gate_peer_full(pls_gate_peer *peer)
+{
+    bool full = peer->pending.count >= PLS_GATE_PENDING_COUNT_MAX ||
+                peer->pending.bytes >= PLS_GATE_PENDING_BYTES_MAX;
+    peer->held = peer->held || full;
+    return full;
 }
 
 void pls_gate_say(pls_gate_peer *peer, const pls_gate_head *head, uint8_t stream, const char *text)
@@ -80,6 +108,9 @@ void pls_gate_refuse(pls_gate_peer *peer, const pls_gate_head *request, pulsing_
 {
     if (request->id == 0) {
         peer->gateway->lost++;
+        if (request->kind == PLS_GATE_REQUEST && (request->flags & PLS_GATE_WINDOWED) != 0) {
+            pls_gate_credit_give(peer, request->value, 1);
+        }
         return;
     }
     pls_gate_head head = {.kind = request->kind == PLS_GATE_ITEM || request->kind == PLS_GATE_END
@@ -99,6 +130,11 @@ void pls_gate_peer_room(void *owner, pls_net_peer *net)
         return;
     }
     pending_flush(peer);
+    if (peer->held && peer->pending.count <= PLS_GATE_PENDING_COUNT_MAX / 2 &&
+        peer->pending.bytes <= PLS_GATE_PENDING_BYTES_MAX / 2) {
+        peer->held = false;
+        pls_net_resume(gateway->node->net, peer->net);
+    }
     for (uint32_t slot = 0; slot < PLS_SLOTS_MAX; slot++) {
         if (gateway->links[slot].stalled && gateway->links[slot].stalled_for == peer) {
             pls_gate_stalled_retry(gateway, slot);
@@ -130,6 +166,46 @@ static void asks_end(pls_gateway *gateway, const pls_gate_peer *peer, const char
     }
 }
 
+/* What was told to a node, and has not given its credit back, never will. */
+static void routes_credit(pls_gateway *gateway, const pls_gate_peer *peer)
+{
+    for (uint32_t i = 0; i < gateway->routes.capacity; i++) {
+        pls_gate_entry *route = &gateway->routes.entries[i];
+        if (route->state != PLS_GATE_FREE &&
+            memcmp(route->node_id, peer->node_id, sizeof route->node_id) == 0) {
+            pls_gate_route_credit(gateway, route, route->owed);
+        }
+    }
+}
+
+/* Ends what it had started here. */
+static void serves_end(pls_gateway *gateway, const pls_gate_peer *peer)
+{
+    for (uint32_t i = 0; i < gateway->serves.capacity; i++) {
+        pls_gate_entry *serve = &gateway->serves.entries[i];
+        if (serve->state != PLS_GATE_FREE && serve->peer == peer) {
+            serve_end(gateway, serve);
+        }
+    }
+    pls_gate_debts_forget_peer(gateway, peer);
+}
+
+void pls_gate_peer_forgot(pls_gate_peer *peer, const char *why)
+{
+    asks_end(peer->gateway, peer, why);
+    routes_credit(peer->gateway, peer);
+    serves_end(peer->gateway, peer);
+}
+
+void pls_gate_peer_settled(pls_gate_peer *peer)
+{
+    pls_assert(peer->unsettled > 0);
+    peer->unsettled--;
+    if (peer->going && peer->unsettled == 0) {
+        free(peer);
+    }
+}
+
 void pls_gate_peer_gone(void *owner, pls_net_peer *net, const char *why)
 {
     pls_gateway *gateway = owner;
@@ -139,14 +215,12 @@ void pls_gate_peer_gone(void *owner, pls_net_peer *net, const char *why)
     }
     peer->going = true;
     pls_net_peer_keep(net, NULL);
-    asks_end(gateway, peer, why);
-    for (uint32_t i = 0; i < gateway->serves.capacity; i++) {
-        pls_gate_entry *serve = &gateway->serves.entries[i];
-        if (serve->state != PLS_GATE_FREE && serve->peer == peer) {
-            serve_end(gateway, serve);
-        }
-    }
-    pls_gate_debts_forget_peer(gateway, peer);
+    /* First what is known of each message, then what is true of the rest. */
+    peer->unsettled++;
+    pls_net_settle(gateway->node->net);
+    pls_gate_peer_forgot(peer, why);
+    memcpy(gateway->lost_nodes[gateway->lost_count++ % PLS_GATE_LOST_MAX], peer->node_id,
+           sizeof peer->node_id);
     for (pls_gate_peer **at = &gateway->peers; *at != NULL; at = &(*at)->next) {
         if (*at == peer) {
             *at = peer->next;
@@ -161,7 +235,7 @@ void pls_gate_peer_gone(void *owner, pls_net_peer *net, const char *why)
     while (peer->pending.count > 0) {
         free(pls_gate_queue_pop(&peer->pending));
     }
-    free(peer);
+    pls_gate_peer_settled(peer);
 }
 
 void pls_gate_death_words(const pls_gateway *gateway, pls_client_key key, char *text,

@@ -32,7 +32,7 @@ typedef struct pls_gate_entry {
     uint16_t slot; /* with `epoch`: the process of this host */
     uint8_t state; /* pls_gate_state */
     bool delivered;
-    uint8_t credit;                     /* serves: what a tell or ask takes of a window */
+    uint32_t owed;                      /* routes: tells whose credit has not come back */
     uint8_t node_id[PLS_NODE_ID_BYTES]; /* routes */
 } pls_gate_entry;
 

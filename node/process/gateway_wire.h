@@ -27,6 +27,7 @@ typedef enum pls_gate_kind {
     PLS_GATE_ROOM = 7,    /* id: the ask; value: room that its reader has made */
     PLS_GATE_CLOSE = 8,   /* id: the ask; its reader is gone */
     PLS_GATE_READ = 9,    /* id: the ask; value: the writer; actor: slot and epoch of its process */
+    PLS_GATE_FORGOT = 10, /* the receiver was taken for dead: all between both nodes is over */
     PLS_GATE_KINDS_END
 } pls_gate_kind;
 

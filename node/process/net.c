@@ -368,8 +368,16 @@ pls_err pls_net_send(pls_net *net, pls_net_peer *peer, const pls_zmq_message *me
             return err;
         }
     }
-    pls_net_stir(net);
-    return pls_zmq_send(net->zmq, peer->link, message);
+    pls_err err = pls_zmq_send(net->zmq, peer->link, message);
+    if (err == PLS_OK) {
+        pls_net_stir(net);
+    }
+    return err;
+}
+
+void pls_net_settle(pls_net *net)
+{
+    pls_zmq_settle(net->zmq);
 }
 
 void pls_net_resume(pls_net *net, pls_net_peer *peer)

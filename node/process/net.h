@@ -78,8 +78,8 @@ typedef struct pls_net_peer_info {
  * net's turn and may call everything here but create and destroy. */
 typedef struct pls_net_gate {
     void (*peer_up)(void *owner, pls_net_peer *peer);
-    /* It has died, left or been replaced, as `why` says; all that was queued to it has been
-     * settled. */
+    /* It has died, left or been replaced, as `why` says; pls_net_settle() tells what became of
+     * most of what was queued to it, the rest follows. */
     void (*peer_gone)(void *owner, pls_net_peer *peer, const char *why);
     /* As `message`, `reserve` and `abandon` of pls_zmq_handlers. */
     pls_err (*message)(void *owner, pls_net_peer *from, const pls_zmq_arrival *arrival);
@@ -106,6 +106,9 @@ void *pls_net_peer_kept(const pls_net_peer *peer);
  * Errors:  as pls_zmq_send().
  * Owns:    as pls_zmq_send(). */
 PLS_MUST_USE pls_err pls_net_send(pls_net *net, pls_net_peer *peer, const pls_zmq_message *message);
+
+/* Calls `settled` at once for what is over by now. Not from inside of `settled`. */
+void pls_net_settle(pls_net *net);
 
 /* `message` or `reserve` answered PLS_EFULL for this peer, and would take it now. */
 void pls_net_resume(pls_net *net, pls_net_peer *peer);

@@ -179,10 +179,30 @@ START_TEST(test_any_bytes_are_refused_or_read_within_their_length)
 }
 END_TEST
 
+/* What the gateway would have said to a node, by the last word. */
+static uint32_t said_count;
+static uint64_t said_route;
+static uint64_t said_value;
+
+void pls_gate_say(pls_gate_peer *peer, const pls_gate_head *head, uint8_t stream, const char *text)
+{
+    ck_assert_uint_eq(head->kind, PLS_GATE_CREDIT);
+    said_count++;
+    said_route = head->id;
+    said_value = head->value;
+}
+
+uint8_t pls_gate_stream(uint64_t first, uint64_t second)
+{
+    return 0;
+}
+
 static uint32_t pay(pls_gateway *gateway, uint64_t actor, uint32_t count, uint64_t *route_out)
 {
     pls_gate_debt debt;
-    if (!pls_gate_debt_next(gateway, actor, &debt)) {
+    uint16_t slot = actor == 78 ? 6 : 5;
+    ck_assert(!pls_gate_debt_next(gateway, actor, 9, &debt)); /* another process's actor */
+    if (!pls_gate_debt_next(gateway, actor, slot, &debt)) {
         return 0;
     }
     uint32_t part = count < debt.count ? count : debt.count;
@@ -213,10 +233,40 @@ START_TEST(test_credit_goes_to_the_oldest_tells_first)
     ck_assert_uint_eq(pay(gateway, 77, 9, &route), 1);
     ck_assert_uint_eq(route, 0);
     ck_assert_uint_eq(pay(gateway, 77, 9, &route), 0);
+    ck_assert_uint_eq(said_count, 0);
     pls_gate_debts_forget_slot(gateway, 6);
     ck_assert_uint_eq(pay(gateway, 78, 9, &route), 0);
     ck_assert_uint_eq(gateway->debt_count, 0);
+    /* The dead process gives nothing back any more, so it was given for it. */
+    ck_assert_uint_eq(said_count, 1);
+    ck_assert_uint_eq(said_route, 203);
+    ck_assert_uint_eq(said_value, 1);
     free(two);
+    free(one);
+    free(gateway);
+}
+END_TEST
+
+START_TEST(test_an_actor_that_moved_owes_from_its_new_process_only)
+{
+    pls_gateway *gateway = calloc(1, sizeof *gateway);
+    pls_gate_peer *one = calloc(1, sizeof *one);
+    pls_gate_debt debt;
+    ck_assert(gateway != NULL && one != NULL);
+    said_count = 0;
+    ck_assert_int_eq(pls_gate_debt_add(gateway, 77, 5, one, 101), PLS_OK);
+    /* Two more in the same bucket, so that taking one out leaves the others. */
+    ck_assert_int_eq(pls_gate_debt_add(gateway, 77 + PLS_GATE_DEBTORS, 5, one, 102), PLS_OK);
+    ck_assert_int_eq(pls_gate_debt_add(gateway, 77, 6, one, 101), PLS_OK);
+    ck_assert_uint_eq(said_count, 1);
+    ck_assert(pls_gate_debt_next(gateway, 77, 6, &debt));
+    ck_assert_uint_eq(debt.count, 1);
+    ck_assert(pls_gate_debt_next(gateway, 77 + PLS_GATE_DEBTORS, 5, &debt));
+    pls_gate_debts_forget_slot(gateway, 5);
+    ck_assert(pls_gate_debt_next(gateway, 77, 6, &debt));
+    ck_assert_uint_eq(gateway->debt_count, 1);
+    pls_gate_debts_forget_slot(gateway, PLS_SLOTS_MAX);
+    ck_assert_uint_eq(gateway->debt_count, 0);
     free(one);
     free(gateway);
 }
@@ -233,6 +283,7 @@ int main(void)
     tcase_add_test(tcase, test_a_payload_has_to_be_where_the_head_says);
     tcase_add_test(tcase, test_any_bytes_are_refused_or_read_within_their_length);
     tcase_add_test(tcase, test_credit_goes_to_the_oldest_tells_first);
+    tcase_add_test(tcase, test_an_actor_that_moved_owes_from_its_new_process_only);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Actors that are called from other nodes, and a program that is a node with one of them:
+"""Actors that are called from other nodes, and a program that is a node with some of them:
 
-python faractors.py SEED    prints a line: address, node's pid, actor's node, actor's number
+python faractors.py SEED    prints a line: address, node's pid, node,
+                            and the numbers of Far, Wide and Narrow
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ class Far:
     async def wait_for_kept(self, seconds):
         return await self.kept.slow(seconds)
 
+    async def late(self, seconds, size):
+        await asyncio.sleep(seconds)
+        return b"x" * size
+
+    async def ask_kept_late(self, seconds, size):
+        return len(await self.kept.late(seconds, size))
+
 
 @as_actor(max_concurrency=100000, mailbox=100000)
 class Wide:
@@ -97,6 +105,29 @@ class Wide:
 
     async def slow(self, seconds):
         await asyncio.sleep(seconds)
+
+    async def take(self, load):
+        return len(load)
+
+
+@as_actor(mailbox=8, restart="on_failure", max_restarts=20, min_backoff=0.01, max_backoff=0.1)
+class Phoenix:
+    """Is rebuilt when its process dies."""
+
+    def __init__(self):
+        self.seen = []
+
+    def pid(self):
+        return os.getpid()
+
+    async def stay(self, seconds):
+        await asyncio.sleep(seconds)
+
+    def note(self, x):
+        self.seen.append(x)
+
+    def notes(self):
+        return self.seen
 
 
 @as_actor(mailbox=8)
@@ -114,6 +145,12 @@ class Narrow:
     def notes(self):
         return self.seen
 
+    def count(self):
+        return len(self.seen)
+
+    def open(self):
+        self.gate.set()
+
 
 async def main(seed):
     async with await create_actor_system(
@@ -121,7 +158,10 @@ async def main(seed):
     ) as system:
         far = await system.spawn(Far(), "far", public=True)
         wide = await system.spawn(Wide())
-        print(system.addr, system._node[0], system._rt.node_id.hex(), far._id, wide._id, flush=True)
+        narrow = await system.spawn(Narrow())
+        node = system._rt.node_id.hex()
+        actors = (actor._id for actor in (far, wide, narrow))
+        print(system.addr, system._node[0], node, *actors, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

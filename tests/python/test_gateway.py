@@ -93,7 +93,8 @@ class Program:
         )
         words = self.process.stdout.readline().split()
         self.addr, self.node_pid = words[0], int(words[1])
-        self.node, self.far, self.wide = bytes.fromhex(words[2]), int(words[3]), int(words[4])
+        self.node = bytes.fromhex(words[2])
+        self.far, self.wide, self.narrow = (int(word) for word in words[3:])
 
     def ref(self, system, actor):
         return system._rt.ref(actor, 100000, False, None, "Far", self.node)
