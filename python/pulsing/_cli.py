@@ -12,20 +12,38 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from . import _core
+from . import _core, _names, _node_file
 from ._blocking import BlockingSystem, connect
-from ._config import SystemConfig
+from ._config import SystemConfig, _address, _is_key
 from ._errors import PulsingError
 from ._message import StreamMessage
-from ._names import ref_of_entry
 from ._stubs import main as stubs
-from ._system import become_node
+from ._system import become_node, wait_ms
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 _TIMEOUT = click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait for an answer."
 )
+
+
+_ON = click.option(
+    "--on", metavar="MEMBER", help="Another node that has the actor: its name, address or id."
+)
+
+
+class _Address(click.ParamType):
+    """host:port; a list of them in an environment variable is separated by commas."""
+
+    name = "host:port"
+    envvar_list_splitter = ","
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return _address(param.name, value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @contextmanager
@@ -79,6 +97,30 @@ def _entries(system: BlockingSystem) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["name"])
 
 
+def _elsewhere(system: BlockingSystem, actor: str) -> list[dict[str, Any]]:
+    """The public actors of a name on other nodes, of which no more is known here than where."""
+    nodes = {row["node_id"]: row for row in system.members()}
+    rows = []
+    for ref in system.find_all(actor):
+        node_id = str(ref.actor_id.node_id)
+        if node_id == system.node_id:
+            continue
+        member = nodes.get(node_id, {})
+        rows.append(
+            {
+                "node": member.get("name") or node_id,
+                "node_id": node_id,
+                "name": actor,
+                "class": None,
+                "id": f"{ref.actor_id.number:x}",
+                "public": True,
+                "worker": None,
+                "pid": None,
+            }
+        )
+    return rows
+
+
 _COLUMNS = ["name", "class", "worker", "pid", "public", "id"]
 
 
@@ -91,16 +133,51 @@ def main() -> None:
     """
 
 
+def _read_config(ctx: click.Context, _: Any, path: str | None) -> None:
+    """What the file says is taken where neither a flag nor the environment says anything."""
+    if path is not None:
+        try:
+            ctx.default_map = _node_file.read(path)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _key_file(ctx: click.Context, param: Any, value: str | None) -> str | None:
+    """Other users of the host see a program's arguments, and may read its configuration."""
+    hidden = ctx.get_parameter_source(param.name) == ParameterSource.ENVIRONMENT
+    if value is not None and not hidden and _is_key(os.path.basename(value)):
+        raise click.BadParameter("expected the path of a file, as `pulsing keygen` writes it")
+    return value
+
+
+def _setting(flag: str, variable: str, **options: Any) -> Any:
+    return click.option(flag, envvar=f"PULSING_{variable}", show_envvar=True, **options)
+
+
 @main.command()
-@click.option("--name", required=True, help="Others attach by this name (or a path with a '/').")
-@click.option("--workers", type=click.IntRange(0, 254), help="Worker processes; default: the CPUs.")
-@click.option("--memory", type=click.IntRange(min=1 << 20), help="Bytes of payloads per process.")
-def node(name: str, workers: int | None, memory: int | None) -> None:
+@_setting("--name", "NAME", required=True, help="Others attach by it (or a path with a '/').")
+@_setting("--addr", "ADDR", type=_Address(), help="Where to listen for other nodes; port 0: any.")
+@_setting("--advertise", "ADVERTISE", type=_Address(), help="The address that others are told.")
+@_setting("--seeds", "SEEDS", type=_Address(), multiple=True, help="A node to join; repeatable.")
+@_setting("--cluster-key", "CLUSTER_KEY", metavar="FILE", callback=_key_file, help="Its secret.")
+@_setting("--workers", "WORKERS", type=click.IntRange(0, 254), help="Default: the CPUs.")
+@_setting(
+    "--memory", "MEMORY_BYTES", type=click.IntRange(min=1 << 20), help="Payload bytes per process."
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML, with a key for each of these; flags and environment go before it.",
+)
+def node(memory: int | None, **settings: Any) -> None:
     """Run a node in the foreground. SIGTERM and Ctrl-C drain it and leave."""
     # Modules are found from where the node was started, as by `python -m`; not beside this script.
     sys.path[0] = os.getcwd()
     try:
-        become_node(SystemConfig(name=name, workers=workers, memory_bytes=memory))
+        become_node(SystemConfig(memory_bytes=memory, **settings))
     except (PulsingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -140,6 +217,16 @@ def actors(node: str, as_json: bool) -> None:
 @main.command()
 @click.argument("node")
 @_JSON
+def members(node: str, as_json: bool) -> None:
+    """List the nodes of the cluster, as NODE sees them, itself included."""
+    with _attached(node) as system:
+        rows = sorted(system.members(), key=lambda row: (row["name"] or "", row["node_id"]))
+        _show(rows, ["name", "addr", "status", "node_id"], as_json)
+
+
+@main.command()
+@click.argument("node")
+@_JSON
 def workers(node: str, as_json: bool) -> None:
     """List the workers of NODE: how many actors each has, and how long a method holds it up."""
     with _attached(node) as system:
@@ -152,12 +239,42 @@ def workers(node: str, as_json: bool) -> None:
 @click.option("--wait", type=click.FloatRange(min=0), help="Seconds to wait for the name.")
 @_JSON
 def find(node: str, actor: str, wait: float | None, as_json: bool) -> None:
-    """Show where ACTOR of NODE lives; exit code 1 if nobody has the name."""
+    """Show where ACTOR lives, on NODE or another node; exit code 1 if nobody has the name."""
     with _attached(node) as system:
-        if system._find(actor, wait) is None:
-            raise click.ClickException(f"no actor of node {node!r} is called {actor!r}")
-        rows = [row for row in _entries(system) if row["name"] == actor]
-        _show(rows, _COLUMNS, as_json)
+        reply = system._rt.name_find(actor, wait_ms(wait), 0)
+        if reply[0] != 0:
+            raise _unknown(node, actor)
+        own = {"node": node, "node_id": str(system.node_id)}
+        rows = [{**own, **row} for row in _entries(system) if row["name"] == actor]
+        rows += _elsewhere(system, actor)
+        _show(rows, ["node", *_COLUMNS], as_json)
+
+
+def _unknown(node: str, actor: str) -> click.ClickException:
+    return click.ClickException(f"no actor of node {node!r} or its cluster is called {actor!r}")
+
+
+def _member(system: BlockingSystem, text: str) -> str:
+    """The id of the node that somebody means."""
+    rows = [row for row in system.members() if row["status"] in ("Alive", "Suspect")]
+    found = [row for row in rows if text in (row["name"], row["addr"], row["node_id"])]
+    if len(found) != 1:
+        known = ", ".join(sorted(row["name"] or row["node_id"] for row in rows))
+        raise click.ClickException(f"no node is called {text!r}; there are {known}")
+    return found[0]["node_id"]
+
+
+def _ref(system: BlockingSystem, node: str, actor: str, on: str | None) -> Any:
+    """The ref of an actor: of NODE, else of another node; or of the one that `--on` names."""
+    if on is not None and system.node_id != (member := _member(system, on)):
+        for ref in system.find_all(actor):
+            if ref.actor_id.node_id == member:
+                return ref
+        raise click.ClickException(f"no public actor of node {on!r} is called {actor!r}")
+    reply = system._rt.name_find(actor, 0, 0 if on is None else _names.LOCAL)
+    if reply[0] != 0:
+        raise _unknown(node, actor)
+    return _names.ref_of(system._rt, actor, reply)
 
 
 def _argument(text: str) -> Any:
@@ -182,17 +299,22 @@ def _printable(value: Any) -> str:
 @click.argument("method")
 @click.argument("args", nargs=-1)
 @_TIMEOUT
-def call(node: str, actor: str, method: str, args: tuple[str, ...], timeout: float | None) -> None:
+@_ON
+def call(
+    node: str,
+    actor: str,
+    method: str,
+    args: tuple[str, ...],
+    timeout: float | None,
+    on: str | None,
+) -> None:
     """Call METHOD of ACTOR with ARGS, each a JSON value; print its result as JSON.
 
-    The items of a stream are printed a line each.
+    ACTOR is NODE's, else that of another node. The items of a stream are printed a line each.
     """
     values = [_argument(text) for text in args]
     with _attached(node) as system:
-        reply = system._find(actor)
-        if reply is None:
-            raise click.ClickException(f"no actor of node {node!r} is called {actor!r}")
-        endpoint = getattr(ref_of_entry(system._rt, actor, reply), method)
+        endpoint = getattr(_ref(system, node, actor, on), method)
         if timeout is not None:
             endpoint = endpoint.options(timeout=timeout)
         try:
@@ -213,10 +335,19 @@ def call(node: str, actor: str, method: str, args: tuple[str, ...], timeout: flo
 @click.argument("actor")
 @click.option("--now", is_flag=True, help="Do not handle the messages that wait.")
 @_TIMEOUT
-def stop(node: str, actor: str, now: bool, timeout: float | None) -> None:
-    """Stop ACTOR of NODE; an unknown name is no error."""
+@_ON
+def stop(node: str, actor: str, now: bool, timeout: float | None, on: str | None) -> None:
+    """Stop ACTOR of NODE; an unknown name is no error. One of another node is stopped --on it."""
     with _attached(node) as system:
-        system.stop(actor, now=now, timeout=timeout)
+        if on is not None:
+            system.stop(_ref(system, node, actor, on), now=now, timeout=timeout)
+        elif system._find(actor) is None and (there := _elsewhere(system, actor)):
+            names = ", ".join(row["node"] for row in there)
+            raise click.ClickException(
+                f"{actor!r} is no actor of node {node!r}, but of {names}; say which: --on NAME"
+            )
+        else:
+            system.stop(actor, now=now, timeout=timeout)
 
 
 main.add_command(stubs)

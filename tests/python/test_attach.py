@@ -275,7 +275,8 @@ async def test_the_command_line_lists_calls_and_stops(node, name, tmp_path):
             "keeper",
         ]
         code, out, _ = await run("find", name, "keeper", "--json")
-        assert code == 0 and json.loads(out) == [rows["keeper"]]
+        where = {"node": name, "node_id": str(system.node_id)}
+        assert code == 0 and json.loads(out) == [{**where, **rows["keeper"]}]
         code, _, err = await run("find", name, "nobody")
         assert code == 1 and "nobody" in err
         assert await run("call", name, "keeper", "add", "5") == (0, "5\n", "")
