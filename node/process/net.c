@@ -9,6 +9,7 @@
 #include "node/process/node.h"
 #include "node/process/roster.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Rounds of a turn, after which the other descriptors of the loop are served first. */
@@ -151,12 +152,33 @@ static bool sender_is_proved(pls_net *net, const pls_zmq_identity *from, uint64_
     return peer != NULL ? key == peer->key : key_is_free(net, key);
 }
 
+/* Only for who greeted: of who was called it is known later than its first packets who it is. */
+static void forgery_note(pls_net *net, const pls_zmq_identity *from)
+{
+    char id[2 * PLS_ZMQ_NODE_ID_BYTES + 1];
+    uint64_t now_ns = pls_loop_now_ns();
+    if (from->name_bytes == 0 ||
+        (net->forged_noted_ns != 0 && now_ns - net->forged_noted_ns < NOTE_PAUSE_NS)) {
+        return;
+    }
+    net->forged_noted_ns = now_ns;
+    /* Its name could be any bytes. */
+    for (size_t i = 0; i < PLS_ZMQ_NODE_ID_BYTES; i++) {
+        snprintf(id + 2 * i, 3, "%02x", from->node_id[i]);
+    }
+    pls_output_note(net->node->output,
+                    "pulsing: the node with id %s speaks in the name of another one; what it says "
+                    "so is dropped (%llu times by now)",
+                    id, (unsigned long long)net->forged_count);
+}
+
 static void control_came(void *owner, const pls_zmq_identity *from, const void *bytes, size_t len)
 {
     pls_net *net = owner;
     uint64_t key;
     if (pls_gossip_packet_sender(bytes, len, &key) != PLS_OK || !sender_is_proved(net, from, key)) {
         net->forged_count++;
+        forgery_note(net, from);
         return;
     }
     (void)pls_gossip_receive(net->gossip, bytes, len, from->address, from->address_bytes,

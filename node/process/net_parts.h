@@ -30,9 +30,10 @@ struct pls_net {
     bool leaving;
     bool left;
     pls_alarm leave_limit;
-    uint32_t finds;        /* of names that several nodes have */
-    uint64_t forged_count; /* packets whose sender was not who the connection had proved to be */
-    uint64_t noted_ns;     /* when somebody who rejects us was last told of */
+    uint32_t finds;           /* of names that several nodes have */
+    uint64_t forged_count;    /* packets whose sender was not who the connection had proved to be */
+    uint64_t forged_noted_ns; /* when that was last said */
+    uint64_t noted_ns;        /* when somebody who rejects us was last told of */
     char endpoint[PLS_ENDPOINT_CAPACITY]; /* what peers are told */
 };
 
