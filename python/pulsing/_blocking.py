@@ -422,10 +422,12 @@ class BlockingSystem:
 
     def link(self, a: Any, b: Any) -> None:
         """From now on the end of one, by a stop or a death, ends the other; messages that wait for
-        it fail with ActorDied."""
+        it fail with ActorDied; as `ActorSystem.link`."""
         self._check()
-        _far.refuse_link(a, b)
-        for one, other in ((a, b), (b, a)):
+        for one, other in _far.first((a, b), (b, a)):
+            if one._far is not None:
+                self._elsewhere(_far.follow, one, other)
+                continue
             place = self._home(one)
             if place is None:
                 continue  # it is gone: the other one learns so from its own side

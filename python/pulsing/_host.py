@@ -11,11 +11,20 @@ import importlib
 import inspect
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._actor import _OVERFLOWS, _RESTARTS, ActorClass, ActorContext, _wants_context, describe
-from ._errors import ActorExists, ActorFailed, ActorNotFound, PulsingError, WorkerLeaving
+from ._errors import (
+    ActorDied,
+    ActorExists,
+    ActorFailed,
+    ActorNotFound,
+    PulsingError,
+    WorkerLeaving,
+)
 from ._supervision import Supervision
 
 if TYPE_CHECKING:
@@ -97,7 +106,7 @@ class Hosted:
         self.kept = False  # the node can build it again, at `place`
         self.place: tuple = ("worker", 0)
         self.making = b""  # what it is built of, where links may be added to what the node keeps
-        self.links: dict[int, Any] = {}  # refs of actors whose end is its own
+        self.links: set[Any] = set()  # refs of actors whose end is its own
 
     @property
     def label(self) -> str:
@@ -149,6 +158,8 @@ class Host:
                 "watch_here",
                 "load_here",
                 "stop_here",
+                "follow_here",
+                "last_end_here",
                 "build",
             )
         }
@@ -251,12 +262,20 @@ class Host:
             return "it has been stopped"
         future = asyncio.get_running_loop().create_future()
         hosted.watchers.add(future)
+        try:
+            with self._waiting():
+                return await future
+        finally:
+            hosted.watchers.discard(future)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Whoever only waits for an end keeps no worker from making room for a fresh one."""
         self.watching += 1
         try:
-            return await future
+            yield
         finally:
             self.watching -= 1
-            hosted.watchers.discard(future)
 
     def load(self, actor: int) -> int:
         hosted = self.actors.get(actor)
@@ -268,7 +287,22 @@ class Host:
         return await self.system._load(self.rt.ref(actor, 0, False, None, "actor"))
 
     async def watch_here(self, actor: int) -> str:
-        return await self.system.watch(self.rt.ref(actor, 0, False, None, "actor"))
+        with self._waiting():
+            return await self.system.watch(self.rt.ref(actor, 0, False, None, "actor"))
+
+    async def last_end_here(self, actor: int, follower: Any) -> str:
+        with self._waiting():
+            other = self.rt.ref(actor, 0, False, None, "actor")
+            return await self.supervision.last_end(other, follower)
+
+    async def follow_here(self, actor: int, other: Any) -> None:
+        reply = await self.rt.actor_find(actor)
+        here = reply[0] == 0  # the node knows those that may have moved; others are where they were
+        place = reply[1:3] if here else (actor >> 56, actor >> 32 & 0xFFFFFF)
+        try:
+            await self.system._system_ref(*place).follow(actor, other)
+        except ActorDied:
+            pass  # it is gone: the other one learns so from its own side
 
     async def stop_here(self, actor: int, now: bool, timeout: float | None) -> None:
         await self.system.stop(self.rt.ref(actor, 0, False, None, "actor"), now, timeout)
@@ -288,7 +322,7 @@ class Host:
         hosted = self.actors.get(actor)
         if hosted is None or hosted.stopping is not None:
             return False
-        if other._id not in hosted.links:
+        if other not in hosted.links:
             self.supervision.link(hosted, other)
             if hosted.making:
                 await self._restart_register(hosted, hosted.making)
@@ -407,7 +441,7 @@ class Host:
             int(max(options.get("max_backoff", 10.0), options.get("min_backoff", 0.1)) * 1000),
             PLACES[hosted.place[0]],
             hosted.place[1],
-            _core.encode((making, list(hosted.links.values())), self.rt),
+            _core.encode((making, list(hosted.links)), self.rt),
         )
 
     async def _unregister(self, hosted: Hosted, kept: bytes | bool) -> None:

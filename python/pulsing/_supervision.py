@@ -122,10 +122,11 @@ class Supervision:
 
     def link(self, hosted: Hosted, other: Any) -> None:
         """From now on the actor ends when the other one has ended for good."""
-        hosted.links[other._id] = other
+        hosted.links.add(other)
+        own = self.host.system._own_ref(hosted.cell.id)
 
         def end(other: Any) -> Any:
-            return self._last_end(hosted, other)
+            return self.last_end(other, own)
 
         self._bind(hosted, end, other, "the actor to which it was linked,")
 
@@ -134,8 +135,12 @@ class Supervision:
         hosted.bonds.add(task)
         task.add_done_callback(hosted.bonds.discard)
 
-    async def _last_end(self, hosted: Hosted, other: Any) -> str:
-        """Why an actor has ended; one that is built again has not, and stays linked."""
+    async def last_end(self, other: Any, own: Any) -> str:
+        """Why an actor has ended; one that is built again has not, and stays linked to `own`."""
+        if other._far is not None:
+            from . import _far
+
+            return await _far.last_end(self.rt, other, own)
         system = self.host.system
         place = await system._home(other)
         while place is not None:
@@ -149,7 +154,6 @@ class Supervision:
             place = risen
             try:
                 # It knows so from the node, if what it is built of was not too large for that.
-                own = system._own_ref(hosted.cell.id)
                 await system._system_ref(*place).follow(other._id, own)
             except ActorDied:
                 continue

@@ -581,10 +581,13 @@ class ActorSystem:
 
     async def link(self, a: Any, b: Any) -> None:
         """From now on the end of one, by a stop or a death, ends the other; messages that wait for
-        it fail with ActorDied."""
+        it fail with ActorDied. They may be of different nodes, then with a cluster key: the loss of
+        one's node counts as its end."""
         self._check()
-        _far.refuse_link(a, b)
-        for one, other in ((a, b), (b, a)):
+        for one, other in _far.first((a, b), (b, a)):
+            if one._far is not None:
+                await _far.follow(self._rt, one, other)
+                continue
             place = await self._home(one)
             if place is None:
                 continue  # it is gone: the other one learns so from its own side

@@ -570,8 +570,6 @@ def test_the_blocking_form_calls_builds_watches_and_stops_elsewhere():
             built = Far.local(there, placement=placement)
             assert built.actor_id.node_id == here.node_id
             assert built.add(5) == 6
-        with pytest.raises(ValueError, match="watch"):
-            there.link(ref, built)
         there.stop(built)
         assert "stopped" in there.watch(built)
         with pytest.raises(ActorDied):
