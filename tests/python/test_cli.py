@@ -163,6 +163,7 @@ def test_a_key_on_the_command_line_is_refused_and_a_missing_file_named(tmp_path)
     assert code == 1 and "binary" in err and "Traceback" not in err
 
 
+@pytest.mark.between_nodes
 async def test_actors_of_other_nodes_are_found_called_and_stopped(start):
     near, far = names("near", "far")
     key = {"PULSING_CLUSTER_KEY": "5a" * 32}  # without one, nodes stop no actors of each other

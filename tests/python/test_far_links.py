@@ -14,6 +14,8 @@ import pulsing
 from pulsing import ActorDied, AskCancelled, CodecError
 from pulsing.actor import SystemConfig, as_actor, create_actor_system
 
+pytestmark = pytest.mark.between_nodes
+
 BOUND_S = 30.0
 KEY = "5a" * 32
 
