@@ -349,6 +349,87 @@ START_TEST(test_no_word_of_a_node_is_taken_for_a_process_that_reads_nothing)
 }
 END_TEST
 
+START_TEST(test_a_process_answers_only_the_calls_that_it_was_given)
+{
+    int64_t deadline_ns = 0;
+    pls_gate_peer *peer = NULL;
+    pls_wire_reply reply = {.call_id = gate_served(0, 5, 0, &deadline_ns)};
+    pls_gate_record record = {.bytes = (const uint8_t *)&reply,
+                              .len = sizeof reply,
+                              .slot = GATE_SLOT + 1,
+                              .epoch = GATE_EPOCH,
+                              .type = PLS_WIRE_REPLY};
+    ck_assert_int_eq(pls_gate_out(gate_gateway, &record, &peer), PLS_OK);
+    record.slot = GATE_SLOT;
+    record.epoch = GATE_EPOCH + 1;
+    ck_assert_int_eq(pls_gate_out(gate_gateway, &record, &peer), PLS_OK);
+    ck_assert_uint_eq(gate_out_count, 0);
+    ck_assert_int_eq(gate_wrote(PLS_WIRE_REPLY, &reply, sizeof reply), PLS_OK);
+    ck_assert_uint_eq(gate_out_count, 1);
+}
+END_TEST
+
+START_TEST(test_a_stranger_manages_no_process)
+{
+    pls_wire_request wire;
+    pls_gate_head head = {.kind = PLS_GATE_REQUEST,
+                          .id = 1,
+                          .actor = gate_actor & ~(uint64_t)UINT32_MAX,
+                          .method = "build",
+                          .method_bytes = 5};
+    ck_assert_int_eq(gate_said(0, &head), PLS_OK);
+    ck_assert(gate_silent());
+    ck_assert_uint_eq(gate_last()->head.status, PULSING_BAD_MESSAGE);
+    head.method = "ping";
+    head.method_bytes = 4;
+    ck_assert_int_eq(gate_said(0, &head), PLS_OK);
+    ck_assert(gate_came(PLS_WIRE_REQUEST, &wire, sizeof wire));
+}
+END_TEST
+
+START_TEST(test_the_end_of_a_process_ends_its_calls_in_both_directions)
+{
+    int64_t deadline_ns = 0;
+    gate_routed(1, 0);
+    ck_assert_int_eq(gate_asked(1, 77, 0), PLS_OK);
+    uint64_t id = gate_last()->head.id;
+    gate_served(1, 5, 0, &deadline_ns);
+    pls_gate_slot_died(gate_gateway, (pls_client_key){GATE_SLOT, GATE_EPOCH}, "it died");
+    ck_assert_uint_eq(gate_out_count, 3);
+    ck_assert_uint_eq(gate_out[1].head.kind, PLS_GATE_CANCEL);
+    ck_assert_uint_eq(gate_out[1].head.id, id);
+    ck_assert_ptr_eq(gate_out[1].to, &gate_nodes[0]);
+    ck_assert_uint_eq(gate_out[2].head.kind, PLS_GATE_REPLY);
+    ck_assert_uint_eq(gate_out[2].head.status, PULSING_DIED);
+    ck_assert_ptr_eq(gate_out[2].to, &gate_nodes[1]);
+}
+END_TEST
+
+static uint64_t used_bytes(void)
+{
+    pls_arena_stats stats;
+    pls_arena_stats_get(gate_gateway->arena, &stats);
+    return stats.used_bytes;
+}
+
+START_TEST(test_blocks_that_nobody_gets_are_free_again)
+{
+    /* The second call has the number of the first, so it is refused after its block was made. */
+    pls_gate_head head = {.kind = PLS_GATE_REQUEST,
+                          .flags = PLS_GATE_BLOCK | PLS_GATE_PAYLOAD_IN_BLOCK,
+                          .payload_bytes = PLS_GATE_PAYLOAD_BYTES_MAX,
+                          .id = 5,
+                          .actor = gate_actor};
+    ck_assert_uint_eq(used_bytes(), 0);
+    ck_assert_int_eq(gate_said(0, &head), PLS_OK);
+    uint64_t lent = used_bytes();
+    ck_assert_uint_gt(lent, 0);
+    ck_assert_int_eq(gate_said(0, &head), PLS_OK);
+    ck_assert_uint_eq(gate_last()->head.status, PULSING_MAILBOX_FULL);
+    ck_assert_uint_eq(used_bytes(), lent);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("node.gate");
@@ -369,6 +450,10 @@ int main(void)
     tcase_add_test(tcase, test_a_writer_learns_that_nobody_reads);
     tcase_add_test(tcase, test_a_node_that_takes_no_answers_is_held_up);
     tcase_add_test(tcase, test_no_word_of_a_node_is_taken_for_a_process_that_reads_nothing);
+    tcase_add_test(tcase, test_a_process_answers_only_the_calls_that_it_was_given);
+    tcase_add_test(tcase, test_a_stranger_manages_no_process);
+    tcase_add_test(tcase, test_the_end_of_a_process_ends_its_calls_in_both_directions);
+    tcase_add_test(tcase, test_blocks_that_nobody_gets_are_free_again);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
