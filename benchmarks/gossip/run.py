@@ -23,6 +23,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The longest first, so that the processes end together.
 SCENARIOS = [
     "grids",
+    "grids_network",
+    "grids_parts",
     "split_day",
     "split",
     "detection",

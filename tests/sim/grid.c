@@ -264,22 +264,41 @@ static void rows_run(pls_sim_report *report, const variant *rows, uint32_t row_c
     result_fini(&plain);
 }
 
+static const pls_sim_stall send = PLS_SIM_STALL_IN_SEND;
+static const pls_sim_stall network = PLS_SIM_STALL_NETWORK;
+
 void pls_sim_scenario_grids(pls_sim_report *report)
 {
-    static const pls_sim_stall send = PLS_SIM_STALL_IN_SEND;
-    static const pls_sim_stall network = PLS_SIM_STALL_NETWORK;
-    const variant bound[] = {
+    const variant rows[] = {
         {"swim", 5, 1, false, false, false, false, send},
         {"ours_4_6", 4, 6, true, true, true, true, send},
         {"lifeguard_4_6", 4, 6, true, true, true, false, send},
         {"lifeguard_5_6", 5, 6, true, true, true, false, send},
     };
-    const variant cut_off[] = {
+    if (report->whole) {
+        rows_run(report, rows, 4, 1, REPETITIONS);
+    } else {
+        rows_run(report, rows, 2, SPARSE_QUICK, 1);
+    }
+}
+
+void pls_sim_scenario_grids_network(pls_sim_report *report)
+{
+    const variant rows[] = {
         {"network_swim", 5, 1, false, false, false, false, network},
         {"network_4_6", 4, 6, true, true, true, true, network},
         {"network_5_6", 5, 6, true, true, true, true, network},
     };
-    const variant others[] = {
+    if (report->whole) {
+        rows_run(report, rows, 3, SPARSE, 0);
+    } else {
+        rows_run(report, rows, 2, SPARSE_QUICK, 0);
+    }
+}
+
+void pls_sim_scenario_grids_parts(pls_sim_report *report)
+{
+    const variant rows[] = {
         {"swim_sparse", 5, 1, false, false, false, false, send},
         {"lha_probe", 5, 1, true, false, false, false, send},
         {"lha_suspicion", 5, 6, false, true, false, false, send},
@@ -293,11 +312,8 @@ void pls_sim_scenario_grids(pls_sim_report *report)
         {"lifeguard_5_4", 5, 4, true, true, true, false, send},
     };
     if (report->whole) {
-        rows_run(report, cut_off, 3, SPARSE, 0);
-        rows_run(report, bound, 4, 1, REPETITIONS);
-        rows_run(report, others, sizeof others / sizeof others[0], SPARSE, REPETITIONS);
+        rows_run(report, rows, sizeof rows / sizeof rows[0], SPARSE, REPETITIONS);
     } else {
-        rows_run(report, bound, 2, SPARSE_QUICK, 1);
-        rows_run(report, cut_off, 2, SPARSE_QUICK, 0);
+        rows_run(report, rows, 3, SPARSE_QUICK, 1);
     }
 }

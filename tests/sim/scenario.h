@@ -16,6 +16,8 @@
     X(loss, "lost packets kill nobody")                                                            \
     X(overload, "overloaded nodes harm nobody else")                                               \
     X(grids, "Lifeguard's Threshold and Interval experiments as shares of plain SWIM")             \
+    X(grids_network, "the same with stalls of the network alone")                                  \
+    X(grids_parts, "the same with parts of Lifeguard and other alphas and betas")                  \
     X(one_way, "one-way partitions and one broken pair")                                           \
     X(split, "a cut cluster becomes one again by itself")                                          \
     X(split_day, "a cut of 24 h at N=1,000; long, so only when asked for by name")                 \
