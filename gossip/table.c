@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A hash table that grows in small steps. The first bits of a hash choose a segment through the
- * directory, the next ones a cell in it, from where free cells are taken one after another. A byte
+ * directory, the next ones a cell in it, from where free cells are taken one after another. The
+ * very first bits tell how long a name is, in steps of eight bytes, so that a segment's cells are
+ * as long as its names need and each name but the longest stands beside what is known of it. A byte
  * of each cell's hash stands in a dense array of tags beside the cells: it stays in the cache, so
  * that only the cell that is meant is read from memory. A full segment grows by an eighth, and one
  * that has reached its limit is split in two; no input moves more than one segment, and no less
@@ -11,57 +13,61 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "gossip/hash.h"
 #include "gossip/state.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define SEGMENT_CELLS_MIN 8u
 #define SEGMENT_CELLS_MAX 4096u
 /* A segment that hashes do not divide any more grows on. */
-#define DEPTH_MAX 16u
-#define HASH_FACTOR UINT64_C(0xd6e8feb86659fd93)
+#define DEPTH_MAX 19u
+/* Names up to so many bytes share the shortest cells, which are cache lines. */
+#define TEXT_BYTES_MIN 24u
+#define TEXT_STEP_BYTES 8u
+#define CLASS_BITS 3u
+#define CLASS_COUNT (1u << CLASS_BITS)
+#define CLASS_LONGEST (CLASS_COUNT - 1)
 #define TAG_USED 0x80u
 #define TAG_BITS UINT64_C(0x8080808080808080)
 #define TAG_ONES UINT64_C(0x0101010101010101)
 #define TAGS_AT_ONCE 8u
 #define CELL_NONE UINT32_MAX
+#define LINE_BYTES 64u
 #define RECORD_UNITS (sizeof(pls_record) / PLS_ARENA_UNIT_BYTES)
 
 _Static_assert(sizeof(pls_record) % PLS_ARENA_UNIT_BYTES == 0, "a record fills its units");
 _Static_assert(PLS_NAME_BYTES_MAX <= PLS_ARENA_UNITS_MAX * PLS_ARENA_UNIT_BYTES,
                "a long name is one piece of the arena");
+_Static_assert(PLS_CELL_TEXT_BYTES_MAX == TEXT_BYTES_MIN + (CLASS_LONGEST - 1) * TEXT_STEP_BYTES,
+               "each length of cells but the arena's has its class");
+_Static_assert(offsetof(pls_cell, text) + TEXT_BYTES_MIN == LINE_BYTES,
+               "a short name fills a line");
 _Static_assert(SEGMENT_CELLS_MIN >= TAGS_AT_ONCE, "tags are repeated once at most");
 
-/* The last bytes of a text as one word: up to eight, those before them shifted out. */
-static inline uint64_t last_word(const char *text, uint32_t bytes, uint32_t rest)
+/* Which names have cells of one length: the last class has those whose text is in the arena. */
+static inline uint32_t class_of(uint32_t name_bytes)
 {
-    uint64_t word = 0;
-    if (bytes >= sizeof word) {
-        memcpy(&word, text + bytes - sizeof word, sizeof word);
-        return word >> (64 - 8 * rest);
+    if (name_bytes <= TEXT_BYTES_MIN) {
+        return 0;
     }
-    for (uint32_t i = 0; i < rest; i++) {
-        word |= (uint64_t)(uint8_t)text[i] << (8 * i);
-    }
-    return word;
+    uint32_t steps = (name_bytes - TEXT_BYTES_MIN + TEXT_STEP_BYTES - 1) / TEXT_STEP_BYTES;
+    return steps < CLASS_LONGEST ? steps : CLASS_LONGEST;
 }
 
-/* It stays in this process and is on the way of every look-up, so it is no better than a table
- * needs: a multiplication for each word, and one more at the end. */
+static uint32_t cell_bytes_of(uint32_t class)
+{
+    uint32_t text_bytes =
+        class < CLASS_LONGEST ? TEXT_BYTES_MIN + class * TEXT_STEP_BYTES : TEXT_STEP_BYTES;
+    return (uint32_t)offsetof(pls_cell, text) + text_bytes;
+}
+
 uint32_t pls_table_hash(const char *name, uint32_t name_bytes)
 {
-    uint64_t hash = name_bytes;
-    uint32_t at = 0;
-    for (; at + sizeof(uint64_t) < name_bytes; at += sizeof(uint64_t)) {
-        uint64_t word = 0;
-        memcpy(&word, name + at, sizeof word);
-        hash = (hash ^ word) * HASH_FACTOR;
-        hash ^= hash >> 32;
-    }
-    hash = (hash ^ last_word(name, name_bytes, name_bytes - at)) * HASH_FACTOR;
-    hash = (hash ^ hash >> 32) * HASH_FACTOR;
-    uint32_t top = (uint32_t)(hash >> 32);
-    return top != 0 ? top : 1;
+    uint32_t class = class_of(name_bytes) << (32 - CLASS_BITS);
+    uint32_t hash = class | pls_hash_quick(name, name_bytes) >> CLASS_BITS;
+    return hash != 0 ? hash : 1;
 }
 
 static pls_segment *segment_of(const pls_table *table, uint32_t hash)
@@ -69,6 +75,11 @@ static pls_segment *segment_of(const pls_table *table, uint32_t hash)
     /* By two shifts, since none shifts by all bits. */
     uint32_t beginning = hash >> 1 >> (31 - table->depth);
     return &table->segments[table->directory[beginning]];
+}
+
+static inline pls_cell *cell_at(const pls_segment *segment, uint32_t at)
+{
+    return (pls_cell *)(void *)(segment->cells + (size_t)at * segment->cell_bytes);
 }
 
 static uint32_t home_of(const pls_segment *segment, uint32_t hash)
@@ -121,7 +132,7 @@ static inline uint32_t seek(const pls_segment *segment, uint32_t at, uint32_t ha
 
 const char *pls_table_name(const pls_table *table, const pls_cell *cell)
 {
-    if (cell->first.name_bytes <= PLS_CELL_TEXT_BYTES) {
+    if (cell->first.name_bytes <= PLS_CELL_TEXT_BYTES_MAX) {
         return cell->text;
     }
     pls_place place = 0;
@@ -129,26 +140,19 @@ const char *pls_table_name(const pls_table *table, const pls_cell *cell)
     return pls_arena_at(&table->arena, place);
 }
 
-/* Most names are a few words long: comparing them takes less than a call. */
+/* Comparing a few words takes less than a call; the last one reaches back. */
 static bool is_same(const char *a, const char *b, uint32_t bytes)
 {
-    uint64_t left = 0;
-    uint64_t right = 0;
-    uint32_t at = 0;
-    for (; at + sizeof left <= bytes; at += sizeof left) {
-        memcpy(&left, a + at, sizeof left);
-        memcpy(&right, b + at, sizeof right);
-        if (left != right) {
+    enum { WORD = sizeof(uint64_t) };
+    if (bytes < WORD || bytes > 4 * WORD) {
+        return memcmp(a, b, bytes) == 0;
+    }
+    for (uint32_t at = 0; at + WORD < bytes; at += WORD) {
+        if (pls_hash_word(a + at) != pls_hash_word(b + at)) {
             return false;
         }
     }
-    if (bytes > sizeof left) {
-        /* The rest in one comparison, which begins in the word before it. */
-        memcpy(&left, a + bytes - sizeof left, sizeof left);
-        memcpy(&right, b + bytes - sizeof right, sizeof right);
-        return left == right;
-    }
-    return memcmp(a + at, b + at, bytes - at) == 0;
+    return pls_hash_word(a + bytes - WORD) == pls_hash_word(b + bytes - WORD);
 }
 
 static inline pls_cell *cell_of(const pls_table *table, uint32_t hash, const char *name,
@@ -158,12 +162,15 @@ static inline pls_cell *cell_of(const pls_table *table, uint32_t hash, const cha
         return NULL;
     }
     const pls_segment *segment = segment_of(table, hash);
+    if (segment->count == 0) {
+        return NULL;
+    }
     uint32_t at = home_of(segment, hash);
     /* Most likely it is near: its page is looked up while the tags are read. */
-    __builtin_prefetch(&segment->cells[at]);
+    __builtin_prefetch(cell_at(segment, at));
     for (at = seek(segment, at, hash); at != CELL_NONE;
          at = seek(segment, next_of(segment, at), hash)) {
-        pls_cell *cell = &segment->cells[at];
+        pls_cell *cell = cell_at(segment, at);
         if (cell->first.hash == hash && cell->first.name_bytes == name_bytes &&
             is_same(pls_table_name(table, cell), name, name_bytes)) {
             return cell;
@@ -198,7 +205,7 @@ pls_spot pls_table_at(const pls_table *table, uint32_t log, uint32_t hash, uint6
     const pls_segment *segment = segment_of(table, hash);
     for (uint32_t at = seek(segment, home_of(segment, hash), hash); at != CELL_NONE;
          at = seek(segment, next_of(segment, at), hash)) {
-        pls_cell *cell = &segment->cells[at];
+        pls_cell *cell = cell_at(segment, at);
         if (cell->first.hash != hash) {
             continue;
         }
@@ -211,31 +218,33 @@ pls_spot pls_table_at(const pls_table *table, uint32_t log, uint32_t hash, uint6
     return (pls_spot){NULL, NULL};
 }
 
-static size_t block_bytes(uint32_t capacity)
+static size_t block_bytes(uint32_t capacity, uint32_t cell_bytes)
 {
-    return capacity == 0 ? 0
-                         : PLS_CELL_BYTES + (size_t)capacity * (PLS_CELL_BYTES + 1) + TAGS_AT_ONCE;
+    return capacity == 0 ? 0 : LINE_BYTES + (size_t)capacity * (cell_bytes + 1) + TAGS_AT_ONCE;
 }
 
-static pls_err segment_make(pls_heap *heap, uint32_t capacity, uint32_t depth, pls_segment *out)
+/* A segment for the same names as another, or for the half of them that one more bit tells. */
+static pls_err segment_make(const pls_segment *like, pls_heap *heap, uint32_t capacity,
+                            uint32_t depth, pls_segment *out)
 {
-    uint8_t *block = pls_heap_resize(heap, NULL, 0, block_bytes(capacity));
+    uint8_t *block = pls_heap_resize(heap, NULL, 0, block_bytes(capacity, like->cell_bytes));
     if (block == NULL) {
         return PLS_ENOMEM;
     }
-    uint8_t *cells = block + (PLS_CELL_BYTES - (uintptr_t)block % PLS_CELL_BYTES);
-    *out = (pls_segment){.cells = (pls_cell *)(void *)cells,
-                         .tags = cells + (size_t)capacity * PLS_CELL_BYTES,
+    uint8_t *cells = block + (LINE_BYTES - (uintptr_t)block % LINE_BYTES);
+    *out = (pls_segment){.cells = cells,
+                         .tags = cells + (size_t)capacity * like->cell_bytes,
                          .block = block,
                          .capacity = capacity,
-                         .depth = depth};
+                         .depth = depth,
+                         .cell_bytes = like->cell_bytes};
     memset(out->tags, 0, capacity + TAGS_AT_ONCE);
     return PLS_OK;
 }
 
 static void segment_fini(pls_segment *segment, pls_heap *heap)
 {
-    pls_heap_resize(heap, segment->block, block_bytes(segment->capacity), 0);
+    pls_heap_resize(heap, segment->block, block_bytes(segment->capacity, segment->cell_bytes), 0);
 }
 
 /* An unused cell for a hash; the segment must not be full. */
@@ -248,7 +257,14 @@ static pls_cell *cell_take(pls_segment *segment, uint32_t hash)
     }
     tag_set(segment, at, tag_of(hash));
     segment->count++;
-    return &segment->cells[at];
+    return cell_at(segment, at);
+}
+
+/* Move a cell of one segment to a free one of another. */
+static void cell_move(const pls_segment *from, uint32_t at, pls_segment *to)
+{
+    const pls_cell *cell = cell_at(from, at);
+    memcpy(cell_take(to, cell->first.hash), cell, from->cell_bytes);
 }
 
 static bool is_full(uint32_t count, uint32_t capacity)
@@ -261,13 +277,13 @@ static pls_err segment_grow(pls_segment *segment, pls_heap *heap)
     pls_segment grown;
     uint32_t more = segment->capacity / 8;
     more = more < SEGMENT_CELLS_MIN ? SEGMENT_CELLS_MIN : more;
-    pls_err err = segment_make(heap, segment->capacity + more, segment->depth, &grown);
+    pls_err err = segment_make(segment, heap, segment->capacity + more, segment->depth, &grown);
     if (err != PLS_OK) {
         return err;
     }
     for (uint32_t i = 0; i < segment->capacity; i++) {
         if (segment->tags[i] != 0) {
-            *cell_take(&grown, segment->cells[i].first.hash) = segment->cells[i];
+            cell_move(segment, i, &grown);
         }
     }
     segment_fini(segment, heap);
@@ -288,19 +304,16 @@ static pls_err directory_reserve(pls_table *table, pls_heap *heap, uint32_t dept
     pls_err err = pls_heap_reserve(heap, &segments, &table->segments_capacity,
                                    table->segments_count + 1, sizeof(pls_segment));
     table->segments = segments;
-    if (err != PLS_OK || (table->directory != NULL && depth <= table->depth)) {
+    if (err != PLS_OK || depth <= table->depth) {
         return err;
     }
-    size_t old_bytes = table->directory != NULL ? sizeof(uint32_t) << table->depth : 0;
-    uint32_t *directory =
-        pls_heap_resize(heap, table->directory, old_bytes, sizeof(uint32_t) << depth);
+    uint32_t *directory = pls_heap_resize(heap, table->directory, sizeof(uint32_t) << table->depth,
+                                          sizeof(uint32_t) << depth);
     if (directory == NULL) {
         return PLS_ENOMEM;
     }
-    if (old_bytes > 0) {
-        for (uint32_t i = UINT32_C(1) << depth; i-- > 0;) {
-            directory[i] = directory[i / 2];
-        }
+    for (uint32_t i = UINT32_C(1) << depth; i-- > 0;) {
+        directory[i] = directory[i / 2];
     }
     table->directory = directory;
     table->depth = depth;
@@ -324,21 +337,20 @@ static pls_err segment_split(pls_table *table, pls_heap *heap, uint32_t index)
     pls_segment *old = &table->segments[index];
     uint32_t upper_count = 0;
     for (uint32_t i = 0; i < old->capacity; i++) {
-        upper_count += old->tags[i] != 0 && is_upper(old->cells[i].first.hash, depth);
+        upper_count += old->tags[i] != 0 && is_upper(cell_at(old, i)->first.hash, depth);
     }
-    err = segment_make(heap, capacity_for(old->count - upper_count), depth + 1, &halves[0]);
+    err = segment_make(old, heap, capacity_for(old->count - upper_count), depth + 1, &halves[0]);
     if (err != PLS_OK) {
         return err;
     }
-    err = segment_make(heap, capacity_for(upper_count), depth + 1, &halves[1]);
+    err = segment_make(old, heap, capacity_for(upper_count), depth + 1, &halves[1]);
     if (err != PLS_OK) {
         segment_fini(&halves[0], heap);
         return err;
     }
     for (uint32_t i = 0; i < old->capacity; i++) {
         if (old->tags[i] != 0) {
-            uint32_t hash = old->cells[i].first.hash;
-            *cell_take(&halves[is_upper(hash, depth)], hash) = old->cells[i];
+            cell_move(old, i, &halves[is_upper(cell_at(old, i)->first.hash, depth)]);
         }
     }
     segment_fini(old, heap);
@@ -353,21 +365,34 @@ static pls_err segment_split(pls_table *table, pls_heap *heap, uint32_t index)
     return PLS_OK;
 }
 
+/* A segment without cells for each class of names. */
+static pls_err table_begin(pls_table *table, pls_heap *heap)
+{
+    void *segments = table->segments;
+    pls_err err = pls_heap_reserve(heap, &segments, &table->segments_capacity, CLASS_COUNT,
+                                   sizeof(pls_segment));
+    table->segments = segments;
+    if (err != PLS_OK) {
+        return err;
+    }
+    table->directory = pls_heap_resize(heap, NULL, 0, sizeof(uint32_t) << CLASS_BITS);
+    if (table->directory == NULL) {
+        return PLS_ENOMEM;
+    }
+    for (uint32_t class = 0; class < CLASS_COUNT; class ++) {
+        table->segments[class] =
+            (pls_segment){.depth = CLASS_BITS, .cell_bytes = cell_bytes_of(class)};
+        table->directory[class] = class;
+    }
+    table->segments_count = CLASS_COUNT;
+    table->depth = CLASS_BITS;
+    return PLS_OK;
+}
+
 /* Room for one more name of this hash. */
 static pls_err table_reserve(pls_table *table, pls_heap *heap, uint32_t hash)
 {
-    pls_err err = PLS_OK;
-    if (table->segments_count == 0) {
-        err = directory_reserve(table, heap, 0);
-        if (err == PLS_OK) {
-            err = segment_make(heap, SEGMENT_CELLS_MIN, 0, &table->segments[0]);
-        }
-        if (err != PLS_OK) {
-            return err;
-        }
-        table->directory[0] = 0;
-        table->segments_count = 1;
-    }
+    pls_err err = table->segments_count == 0 ? table_begin(table, heap) : PLS_OK;
     while (err == PLS_OK) {
         pls_segment *segment = segment_of(table, hash);
         if (!is_full(segment->count, segment->capacity)) {
@@ -384,7 +409,7 @@ static pls_err add_name(pls_table *table, pls_heap *heap, const pls_record *reco
                         const char *name, pls_spot *spot_out)
 {
     pls_place place = 0;
-    bool is_long = record->name_bytes > PLS_CELL_TEXT_BYTES;
+    bool is_long = record->name_bytes > PLS_CELL_TEXT_BYTES_MAX;
     pls_err err = table_reserve(table, heap, record->hash);
     if (err == PLS_OK && is_long) {
         err = pls_arena_make(&table->arena, heap, pls_arena_units(record->name_bytes), &place);
@@ -393,7 +418,7 @@ static pls_err add_name(pls_table *table, pls_heap *heap, const pls_record *reco
         return err;
     }
     pls_cell *cell = cell_take(segment_of(table, record->hash), record->hash);
-    *cell = (pls_cell){.first = *record};
+    cell->first = *record;
     if (is_long) {
         memcpy(cell->text, &place, sizeof place);
         memcpy(pls_arena_at(&table->arena, place), name, record->name_bytes);
@@ -456,18 +481,18 @@ pls_err pls_table_add(pls_gossip *gossip, uint32_t log, const char *name, uint32
 static void cell_free(pls_table *table, pls_cell *cell)
 {
     pls_segment *segment = segment_of(table, cell->first.hash);
-    uint32_t hole = (uint32_t)(cell - segment->cells);
-    if (cell->first.name_bytes > PLS_CELL_TEXT_BYTES) {
+    uint32_t hole = (uint32_t)((size_t)((uint8_t *)cell - segment->cells) / segment->cell_bytes);
+    if (cell->first.name_bytes > PLS_CELL_TEXT_BYTES_MAX) {
         pls_place place = 0;
         memcpy(&place, cell->text, sizeof place);
         pls_arena_free(&table->arena, place, pls_arena_units(cell->first.name_bytes));
     }
     for (uint32_t at = next_of(segment, hole); segment->tags[at] != 0; at = next_of(segment, at)) {
-        uint32_t home = home_of(segment, segment->cells[at].first.hash);
+        uint32_t home = home_of(segment, cell_at(segment, at)->first.hash);
         uint32_t from_home = at >= home ? at - home : at + segment->capacity - home;
         uint32_t from_hole = at >= hole ? at - hole : at + segment->capacity - hole;
         if (from_home >= from_hole) {
-            segment->cells[hole] = segment->cells[at];
+            memcpy(cell_at(segment, hole), cell_at(segment, at), segment->cell_bytes);
             tag_set(segment, hole, segment->tags[at]);
             hole = at;
         }
@@ -538,13 +563,15 @@ void pls_table_check(const pls_gossip *gossip, uint32_t records_count)
             pls_assert(at >= TAGS_AT_ONCE ||
                        segment->tags[at] == segment->tags[segment->capacity + at]);
             if (segment->tags[at] != 0) {
-                pls_assert(segment_of(table, segment->cells[at].first.hash) == segment);
-                records += check_cell(gossip, &segment->cells[at]);
+                const pls_cell *cell = cell_at(segment, at);
+                pls_assert(segment_of(table, cell->first.hash) == segment);
+                pls_assert(segment->cell_bytes == cell_bytes_of(class_of(cell->first.name_bytes)));
+                records += check_cell(gossip, cell);
                 count++;
             }
         }
         pls_assert(count == segment->count);
-        pls_assert(count < segment->capacity);
+        pls_assert(count < segment->capacity || segment->capacity == 0);
         names += count;
     }
     pls_assert(names == table->names_count);

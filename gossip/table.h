@@ -6,7 +6,7 @@
 #include "gossip/gossip.h"
 
 /* The records of all names by name. Everything that a look-up answers with stands in the name's own
- * cell, so that it reads one line of cold memory: a million names are looked up in about the time
+ * cell, so that it reads one place of cold memory: a million names are looked up in about the time
  * of one cache miss.
  *
  * Threads: owner thread for every function of this header; none blocks. Records and cells move when
@@ -24,25 +24,23 @@ typedef struct pls_record {
     uint8_t flags; /* of pls_wire_name_flags */
 } pls_record;
 
-#define PLS_CELL_BYTES 64
-#define PLS_CELL_TEXT_BYTES (PLS_CELL_BYTES - sizeof(pls_record))
-
-/* A name with the first of its records; a cell fills one cache line. */
+/* A name with the first of its records. Cells are as long as the names that they are for. */
 typedef struct pls_cell {
     pls_record first;
-    char text[PLS_CELL_TEXT_BYTES]; /* a longer name's place in the arena */
+    char text[]; /* of a name longer than PLS_CELL_TEXT_BYTES_MAX its place in the arena */
 } pls_cell;
 
-_Static_assert(sizeof(pls_cell) == PLS_CELL_BYTES, "a cell is a cache line");
+#define PLS_CELL_TEXT_BYTES_MAX 72u
 
 /* The cells of all names whose hashes begin with the same bits. */
 typedef struct pls_segment {
-    pls_cell *cells;
+    uint8_t *cells;
     uint8_t *tags; /* a byte of each cell's hash, 0: empty; the first eight again at the end */
-    void *block;   /* what both are cut from */
+    void *block;   /* what both are cut from; NULL: no cells yet */
     uint32_t capacity;
     uint32_t count;
     uint32_t depth; /* how many bits */
+    uint32_t cell_bytes;
 } pls_segment;
 
 /* All zero is an empty table. */
@@ -53,7 +51,7 @@ typedef struct pls_table {
     uint32_t *directory; /* the segment for each beginning of `depth` bits */
     uint32_t depth;
     uint32_t names_count;
-    pls_arena arena; /* further records of a name, and long names */
+    pls_arena arena; /* further records of a name, and the longest names */
 } pls_table;
 
 /* A record and the cell of its name; both NULL: there is none. */
@@ -62,7 +60,7 @@ typedef struct pls_spot {
     pls_record *record;
 } pls_spot;
 
-/* The hash of a name, never 0. */
+/* The hash of a name, never 0. It begins with the length of the name's cell. */
 uint32_t pls_table_hash(const char *name, uint32_t name_bytes);
 
 /* The cell of a name, NULL without one. */

@@ -157,7 +157,8 @@ START_TEST(test_table_holds_what_was_added_and_not_removed)
         }
     }
     const pls_table *table = &f->gossip->registry.table;
-    ck_assert_uint_gt(table->depth, 2);
+    /* It began with three bits, the names' lengths. */
+    ck_assert_uint_gt(table->depth, 3);
     ck_assert_uint_gt(table->arena.chunks_count, 1);
     empty(f);
     compare(f);
@@ -201,6 +202,69 @@ START_TEST(test_table_is_three_quarters_full_and_grows_by_steps)
 }
 END_TEST
 
+/* Names of one length, of which a number at the end tells each from the others. */
+static void names_add(fixture *f, uint32_t count, uint32_t bytes)
+{
+    char text[PLS_NAME_BYTES_MAX + 1];
+    pls_spot spot;
+    memset(text, '-', sizeof text);
+    for (uint32_t i = 0; i < count; i++) {
+        char digits[16];
+        (void)snprintf(digits, sizeof digits, "%06u", i);
+        memcpy(text + bytes - 6, digits, 6);
+        ck_assert_int_eq(pls_table_add(f->gossip, f->logs[0], text, bytes, &spot), PLS_OK);
+        ck_assert_mem_eq(pls_table_name(&f->gossip->registry.table, spot.cell), text, bytes);
+    }
+}
+
+START_TEST(test_name_stands_in_its_cell_unless_it_is_among_the_longest)
+{
+    fixture *f = fixture_open(0);
+    pls_table *table = &f->gossip->registry.table;
+    char text[PLS_NAME_BYTES_MAX + 1];
+    pls_spot spot;
+    memset(text, 'x', sizeof text);
+    for (uint32_t bytes = 1; bytes <= PLS_NAME_BYTES_MAX; bytes++) {
+        ck_assert_int_eq(pls_table_add(f->gossip, f->logs[0], text, bytes, &spot), PLS_OK);
+        const char *name = pls_table_name(table, spot.cell);
+        ck_assert((name == spot.cell->text) == (bytes <= PLS_CELL_TEXT_BYTES_MAX));
+        ck_assert((table->arena.chunks_count == 0) == (bytes <= PLS_CELL_TEXT_BYTES_MAX));
+        /* Aligned to a word, since a record is in each. */
+        ck_assert_uint_eq((uintptr_t)spot.cell % sizeof(uint64_t), 0);
+    }
+    pls_table_check(f->gossip, PLS_NAME_BYTES_MAX);
+    for (uint32_t bytes = 1; bytes <= PLS_NAME_BYTES_MAX; bytes++) {
+        spot = pls_table_lookup(table, f->logs[0], text, bytes);
+        ck_assert_ptr_nonnull(spot.cell);
+        ck_assert_mem_eq(pls_table_name(table, spot.cell), text, bytes);
+        pls_table_remove(table, spot);
+    }
+    fixture_close(f);
+}
+END_TEST
+
+static const uint32_t lengths[] = {6, 14, 24, 25, 32, 33, 64, 65, 72, 73, 81, 255};
+
+enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
+
+/* A log adds a slot of eight bytes and half of that to spare: 100 bytes a name in all. */
+START_TEST(test_name_of_any_length_takes_at_most_88_bytes_beyond_its_own)
+{
+    fixture *f = fixture_open(0);
+    uint64_t before = f->gossip->heap.bytes;
+    names_add(f, NAMES_MAX, lengths[_i]);
+    uint64_t each = (f->gossip->heap.bytes - before) / NAMES_MAX;
+    ck_assert_uint_le(each, lengths[_i] + 88);
+    const pls_table *table = &f->gossip->registry.table;
+    for (uint32_t i = 0; i < table->segments_count; i++) {
+        ck_assert_uint_le(longest_run(&table->segments[i]), 1000);
+    }
+    /* The logs know nothing of these records. */
+    pls_table_fini(&f->gossip->registry.table, &f->gossip->heap);
+    fixture_close(f);
+}
+END_TEST
+
 START_TEST(test_records_of_one_name_stand_in_the_order_of_keys)
 {
     fixture *f = fixture_open(6);
@@ -238,8 +302,8 @@ END_TEST
 
 START_TEST(test_name_that_finds_no_memory_leaves_the_table_as_it_was)
 {
-    fixture *f = fixture_open(NAMES);
-    for (uint32_t name = 0; name < NAMES; name++) {
+    fixture *f = fixture_open(2 * NAMES);
+    for (uint32_t name = 0; name < f->name_count; name++) {
         /* Every allocation of each step fails, each twice: what an attempt got stays for the next.
          */
         pls_err err = PLS_ENOMEM;
@@ -252,7 +316,7 @@ START_TEST(test_name_that_finds_no_memory_leaves_the_table_as_it_was)
         }
     }
     f->memory.fail_from = UINT64_MAX;
-    ck_assert_uint_gt(f->gossip->registry.table.segments_count, 1);
+    ck_assert_uint_gt(f->gossip->registry.table.segments_count, 8);
     ck_assert_uint_gt(f->memory.failed, 30);
     compare(f);
     empty(f);
@@ -308,17 +372,21 @@ static int by_hash(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Names that differ in few bytes: short ones, and longer ones in their first or last word. */
-static uint32_t twin_write(int shape, uint32_t number, char text[32])
+/* Names that differ in few bytes: short ones, longer ones in their first or last word, and long
+ * ones in the middle. */
+enum { TWIN_SHAPES = 4, TWIN_BYTES_MAX = 64 };
+
+static uint32_t twin_write(int shape, uint32_t number, char text[TWIN_BYTES_MAX])
 {
-    static const char *const before[] = {"", "", "sixteen-of-them-"};
-    static const char *const after[] = {"", "-is-the-front", ""};
-    return (uint32_t)snprintf(text, 32, "%s%06u%s", before[shape], number, after[shape]);
+    static const char *const before[] = {"", "", "sixteen-of-them-", "a-long-name-that-ends-in-"};
+    static const char *const after[] = {"", "-is-the-front", "", "-much-alike-each-time"};
+    return (uint32_t)snprintf(text, TWIN_BYTES_MAX, "%s%06u%s", before[shape], number,
+                              after[shape]);
 }
 
 static bool twins_find(int shape, uint32_t twins[2])
 {
-    char text[32];
+    char text[TWIN_BYTES_MAX];
     bool found = false;
     hashed *all = calloc(HASHED, sizeof *all);
     ck_assert_ptr_nonnull(all);
@@ -342,7 +410,7 @@ START_TEST(test_names_of_one_hash_are_told_apart)
     pls_table *table = &f->gossip->registry.table;
     uint32_t twins[2];
     uint32_t bytes[2];
-    char texts[2][32];
+    char texts[2][TWIN_BYTES_MAX];
     ck_assert(twins_find(_i, twins));
     for (uint32_t i = 0; i < 2; i++) {
         pls_spot spot;
@@ -389,11 +457,14 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_table_holds_what_was_added_and_not_removed);
     tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
+    tcase_add_test(tc, test_name_stands_in_its_cell_unless_it_is_among_the_longest);
+    tcase_add_loop_test(tc, test_name_of_any_length_takes_at_most_88_bytes_beyond_its_own, 0,
+                        LENGTHS);
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
     tcase_add_test(tc, test_name_that_finds_no_memory_leaves_the_table_as_it_was);
     tcase_add_test(tc, test_arena_ends_where_its_places_do);
     tcase_add_test(tc, test_death_of_an_owner_touches_none_of_its_names);
-    tcase_add_loop_test(tc, test_names_of_one_hash_are_told_apart, 0, 3);
+    tcase_add_loop_test(tc, test_names_of_one_hash_are_told_apart, 0, TWIN_SHAPES);
     tcase_add_test(tc, test_what_was_removed_is_used_again);
     return check_run(suite);
 }
