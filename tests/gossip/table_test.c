@@ -243,6 +243,26 @@ START_TEST(test_name_stands_in_its_cell_unless_it_is_among_the_longest)
 }
 END_TEST
 
+START_TEST(test_text_of_a_removed_name_is_used_again)
+{
+    fixture *f = fixture_open(0);
+    pls_table *table = &f->gossip->registry.table;
+    const uint32_t bytes = PLS_CELL_TEXT_BYTES_MAX + 1;
+    char text[PLS_NAME_BYTES_MAX + 1];
+    uint64_t first = 0;
+    memset(text, 'x', sizeof text);
+    /* More texts than a chunk of the arena holds. */
+    for (uint32_t i = 0; i < PLS_ARENA_CHUNK_UNITS; i++) {
+        pls_spot spot;
+        ck_assert_int_eq(pls_table_add(f->gossip, f->logs[0], text, bytes, &spot), PLS_OK);
+        first = i == 0 ? f->gossip->heap.bytes : first;
+        ck_assert_uint_eq(f->gossip->heap.bytes, first);
+        pls_table_remove(table, spot);
+    }
+    fixture_close(f);
+}
+END_TEST
+
 static const uint32_t lengths[] = {6, 14, 24, 25, 32, 33, 64, 65, 72, 73, 81, 255};
 
 enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
@@ -458,6 +478,7 @@ int main(void)
     tcase_add_test(tc, test_table_holds_what_was_added_and_not_removed);
     tcase_add_test(tc, test_table_is_three_quarters_full_and_grows_by_steps);
     tcase_add_test(tc, test_name_stands_in_its_cell_unless_it_is_among_the_longest);
+    tcase_add_test(tc, test_text_of_a_removed_name_is_used_again);
     tcase_add_loop_test(tc, test_name_of_any_length_takes_at_most_88_bytes_beyond_its_own, 0,
                         LENGTHS);
     tcase_add_test(tc, test_records_of_one_name_stand_in_the_order_of_keys);
