@@ -394,14 +394,20 @@ START_TEST(test_the_end_of_a_process_ends_its_calls_in_both_directions)
     ck_assert_int_eq(gate_asked(1, 77, 0), PLS_OK);
     uint64_t id = gate_last()->head.id;
     gate_served(1, 5, 0, &deadline_ns);
+    pls_gate_head tell = {
+        .kind = PLS_GATE_REQUEST, .flags = PLS_GATE_WINDOWED, .value = 4711, .actor = gate_actor};
+    ck_assert_int_eq(gate_said(0, &tell), PLS_OK);
     pls_gate_slot_died(gate_gateway, (pls_client_key){GATE_SLOT, GATE_EPOCH}, "it died");
-    ck_assert_uint_eq(gate_out_count, 3);
+    ck_assert_uint_eq(gate_out_count, 4);
     ck_assert_uint_eq(gate_out[1].head.kind, PLS_GATE_CANCEL);
     ck_assert_uint_eq(gate_out[1].head.id, id);
     ck_assert_ptr_eq(gate_out[1].to, &gate_nodes[0]);
     ck_assert_uint_eq(gate_out[2].head.kind, PLS_GATE_REPLY);
     ck_assert_uint_eq(gate_out[2].head.status, PULSING_DIED);
     ck_assert_ptr_eq(gate_out[2].to, &gate_nodes[1]);
+    /* What it took no more is given back for it. */
+    ck_assert_uint_eq(gate_out[3].head.kind, PLS_GATE_CREDIT);
+    ck_assert_uint_eq(gate_out[3].head.id, 4711);
 }
 END_TEST
 
