@@ -108,7 +108,7 @@ static pls_err ring_put(pulsing *p, pls_link *link, pls_parcel *parcel)
     if (parcel->block != NULL) {
         pls_descriptor descriptor;
         pls_arena_loan loan = {
-            .len = parcel->block->bytes, .slot = parcel->slot, .epoch = parcel->epoch};
+            .len = parcel->block_bytes, .slot = parcel->slot, .epoch = parcel->epoch};
         err = pls_arena_lend(p->arena, parcel->block, &loan, &descriptor);
         if (err != PLS_OK) {
             return err;

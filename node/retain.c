@@ -192,6 +192,7 @@ pls_err pls_retain_add(pulsing *p, pulsing_target *target, const pls_leaving *le
     if (leaving->block != NULL) {
         pls_arena_hold(p->arena, leaving->block);
         copy->block = leaving->block;
+        copy->block_bytes = leaving->block_bytes;
     }
     pls_parcels_push(&target->retained, copy);
     return PLS_OK;

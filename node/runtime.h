@@ -39,6 +39,7 @@
 typedef struct pls_parcel {
     struct pls_parcel *next;
     pls_block *block;          /* ours, held once: lent when it leaves; NULL: none */
+    uint64_t block_bytes;      /* of it, those of this message: what is behind goes to nobody */
     pls_descriptor descriptor; /* from elsewhere, in a mailbox: opened when it starts */
     pulsing_block *opened;     /* instead, once its owner is dead; counted */
     void *user;                /* for `sent` */
@@ -182,6 +183,7 @@ typedef struct pls_leaving {
     uint64_t call_id;
     uint8_t *bytes;
     pls_block *block;
+    uint64_t block_bytes;
     uint32_t len;
     uint16_t flags;
 } pls_leaving;

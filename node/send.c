@@ -248,16 +248,17 @@ static pls_err commit_ring(pulsing *p, pulsing_send *send, uint32_t len, uint16_
                            pulsing_room *room)
 {
     pls_block *block = room != NULL ? room->block : NULL;
+    uint64_t block_bytes = room != NULL ? room->bytes : 0;
     pulsing_target *target = send->target;
     pls_err err = PLS_OK;
     if (target != NULL && target->restartable) {
-        pls_leaving leaving = {send->call_id, send->base, block, len, flags};
+        pls_leaving leaving = {send->call_id, send->base, block, block_bytes, len, flags};
         err = pls_retain_add(p, target, &leaving);
     }
     if (err == PLS_OK && block != NULL) {
         pls_descriptor descriptor;
         pls_arena_collect(p->arena);
-        pls_arena_loan loan = {.len = block->bytes, .slot = send->slot, .epoch = send->epoch};
+        pls_arena_loan loan = {.len = block_bytes, .slot = send->slot, .epoch = send->epoch};
         err = pls_arena_lend(p->arena, block, &loan, &descriptor);
         memcpy(send->base + len, &descriptor, sizeof descriptor);
         len += (uint32_t)sizeof descriptor;
@@ -307,6 +308,7 @@ static pls_err commit_parcel(pulsing *p, pulsing_send *send, uint32_t len, uint1
     }
     if (room != NULL) {
         parcel->block = room->block;
+        parcel->block_bytes = room->bytes;
         free(room);
     }
     parcel->slot = send->slot;
@@ -396,8 +398,8 @@ pls_err pls_send_request(pulsing *p, pls_parcel *parcel)
                       ? PLS_EDEAD
                       : pls_link_get(p, target->slot, target->epoch, true, &link);
     if (err == PLS_OK && target->restartable) {
-        pls_leaving leaving = {parcel->call_id, parcel->bytes, parcel->block, parcel->len,
-                               parcel->flags};
+        pls_leaving leaving = {parcel->call_id,     parcel->bytes, parcel->block,
+                               parcel->block_bytes, parcel->len,   parcel->flags};
         err = pls_retain_add(p, target, &leaving);
     }
     if (err == PLS_EDEAD && pls_target_lost_sight(p, target)) {

@@ -153,6 +153,24 @@ START_TEST(test_cancelling_reaches_waiting_queued_and_running_requests)
 }
 END_TEST
 
+/* A block is larger than what is written, and its end may hold what was written before. */
+START_TEST(test_nobody_is_lent_more_of_a_block_than_what_was_written)
+{
+    crew_begin(&c);
+    crew_host(b, 100, PULSING_WAIT, 0);
+    pulsing_target *to_b = target_of(a, b->actor_id, 4, _i == 1);
+    for (uint32_t n = 0; n < 20; n++) { /* most of them wait for credit */
+        asked(crew_send(a, to_b, n, 100001 + n, ask, NULL));
+    }
+    crew_until(&c, &a->reply_count, 20);
+    for (uint32_t n = 0; n < 20; n++) {
+        ck_assert_uint_eq(b->requests[n].block_bytes, sizeof n + 100001 + n);
+    }
+    pulsing_target_release(to_b);
+    crew_end(&c);
+}
+END_TEST
+
 START_TEST(test_messages_to_oneself_come_in_order_with_their_blocks)
 {
     crew_begin(&c);
@@ -435,6 +453,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tcase, test_a_full_mailbox_rejects_or_drops_its_oldest, 0, 2);
     tcase_add_test(tcase, test_an_expired_request_is_not_started);
     tcase_add_test(tcase, test_cancelling_reaches_waiting_queued_and_running_requests);
+    tcase_add_loop_test(tcase, test_nobody_is_lent_more_of_a_block_than_what_was_written, 0, 2);
     tcase_add_test(tcase, test_messages_to_oneself_come_in_order_with_their_blocks);
     tcase_add_test(tcase, test_blocks_come_back_so_that_more_than_the_budget_passes);
     tcase_add_test(tcase, test_the_death_of_a_process_ends_the_calls_to_it);
