@@ -18,7 +18,7 @@ typedef struct shelf {
     uint32_t published;
     uint32_t retired;
     _Atomic uint32_t resolved; /* any receiver's thread counts */
-    pls_err answer; /* for the next publish or resolve, if not PLS_OK */
+    pls_err answer;            /* for the next publish or resolve, if not PLS_OK */
 } shelf;
 
 static inline pls_err shelf_publish(void *context, uint32_t segment, int readonly_fd)
