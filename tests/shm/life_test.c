@@ -119,10 +119,12 @@ START_TEST(test_who_left_is_not_dead_whatever_becomes_of_the_holder)
         held = held && pthread_create(&other, NULL, leave, s->lines[0]) == 0 &&
                pthread_join(other, NULL) == 0;
         atomic_store(&s->stage, 3);
-        while (held) {
+        if (!held) {
+            _exit(1);
+        }
+        for (;;) {
             pause();
         }
-        _exit(1);
     }
     while (atomic_load(&s->stage) == 0) {
         usleep(100);
