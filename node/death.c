@@ -34,18 +34,8 @@ void pulsing_death_words(const pulsing *p, uint32_t slot, uint32_t epoch, char *
                          size_t capacity)
 {
     pls_death death;
-    if (pulsing_death_get(p, slot, epoch, &death) != PLS_OK) {
-        snprintf(text, capacity, "its process is gone");
-        return;
-    }
-    char how[128];
-    pls_death_text(&death, how, sizeof how);
-    if (death.role == PLS_ROLE_WORKER && death.worker_index != PLS_WORKER_INDEX_NONE) {
-        snprintf(text, capacity, "worker %u died (%s)", death.worker_index, how);
-    } else {
-        snprintf(text, capacity, "%s died (%s)",
-                 death.role == PLS_ROLE_WORKER ? "its dedicated worker" : "its process", how);
-    }
+    bool known = pulsing_death_get(p, slot, epoch, &death) == PLS_OK;
+    pls_death_words(known ? &death : NULL, text, capacity);
 }
 
 static void queue_fail(pulsing *p, pls_link *link, const char *text)

@@ -162,6 +162,22 @@ void pls_death_text(const pls_death *death, char *text, size_t capacity)
     }
 }
 
+void pls_death_words(const pls_death *death, char *text, size_t capacity)
+{
+    char how[128];
+    if (death == NULL) {
+        snprintf(text, capacity, "its process is gone");
+        return;
+    }
+    pls_death_text(death, how, sizeof how);
+    if (death->role == PLS_ROLE_WORKER && death->worker_index != PLS_WORKER_INDEX_NONE) {
+        snprintf(text, capacity, "worker %u died (%s)", death->worker_index, how);
+    } else {
+        snprintf(text, capacity, "%s died (%s)",
+                 death->role == PLS_ROLE_WORKER ? "its dedicated worker" : "its process", how);
+    }
+}
+
 void pls_directory_life_set(pls_directory *directory, uint32_t slot, uint32_t epoch,
                             pls_slot_state state)
 {

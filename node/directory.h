@@ -150,6 +150,10 @@ PLS_MUST_USE pls_err pls_directory_death(const pls_directory *directory, uint32_
  * Threads: any thread; never blocks. */
 void pls_death_text(const pls_death *death, char *text, size_t capacity);
 
+/* The same after whose death it was: "worker 3 died (pid 4711, SIGKILL)"; NULL: nothing is known.
+ * Units and threads as above. */
+void pls_death_words(const pls_death *death, char *text, size_t capacity);
+
 /* Node only: stores a new life word. Everything else in the line is written before. */
 void pls_directory_life_set(pls_directory *directory, uint32_t slot, uint32_t epoch,
                             pls_slot_state state);

@@ -242,19 +242,9 @@ void pls_gate_death_words(const pls_gateway *gateway, pls_client_key key, char *
                           size_t capacity)
 {
     pls_death death;
-    char how[128];
-    if (key.slot >= PLS_SLOTS_MAX ||
-        pls_directory_death(gateway->node->directory, key.slot, key.epoch, &death) != PLS_OK) {
-        snprintf(text, capacity, "its process is gone");
-        return;
-    }
-    pls_death_text(&death, how, sizeof how);
-    if (death.role == PLS_ROLE_WORKER && death.worker_index != PLS_WORKER_INDEX_NONE) {
-        snprintf(text, capacity, "worker %u died (%s)", death.worker_index, how);
-    } else {
-        snprintf(text, capacity, "%s died (%s)",
-                 death.role == PLS_ROLE_WORKER ? "its dedicated worker" : "its process", how);
-    }
+    bool known = key.slot < PLS_SLOTS_MAX && pls_directory_death(gateway->node->directory, key.slot,
+                                                                 key.epoch, &death) == PLS_OK;
+    pls_death_words(known ? &death : NULL, text, capacity);
 }
 
 /* A process here is dead that had asked: nobody wants the answer. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What other nodes and processes may say to the gateway, and what must never come of it. */
 #include "gate_world.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <string.h>
@@ -461,9 +462,5 @@ int main(void)
     tcase_add_test(tcase, test_the_end_of_a_process_ends_its_calls_in_both_directions);
     tcase_add_test(tcase, test_blocks_that_nobody_gets_are_free_again);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return check_run(suite);
 }

@@ -3,6 +3,7 @@
 #include "node/process/gateway_parts.h"
 
 #include "base/rng.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -285,9 +286,5 @@ int main(void)
     tcase_add_test(tcase, test_credit_goes_to_the_oldest_tells_first);
     tcase_add_test(tcase, test_an_actor_that_moved_owes_from_its_new_process_only);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return check_run(suite);
 }

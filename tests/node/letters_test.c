@@ -63,6 +63,13 @@ static void link_is_gone(uint32_t slot)
     }
 }
 
+static void b_leaves(uint32_t slot)
+{
+    pulsing_close(b->p);
+    b->p = NULL;
+    link_is_gone(slot);
+}
+
 static void taken_are(const crew_peer *peer, uint64_t count)
 {
     const pls_outbox *outbox = a->p->links[pls_actor_id_slot(peer->actor_id)].outbox;
@@ -171,9 +178,7 @@ START_TEST(test_who_refuses_counts_and_no_other)
     }
     crew_rest(&c, 30);
     ck_assert_uint_eq(pulsing_dead_letters(b->p, PULSING_NO_ACTOR), 3);
-    pulsing_close(b->p);
-    b->p = NULL;
-    link_is_gone(slot);
+    b_leaves(slot);
     ck_assert_uint_eq(letters(), 0);
     pulsing_target_release(target);
     crew_end(&c);
@@ -191,9 +196,7 @@ START_TEST(test_more_taken_than_told_is_nothing_lost)
     tells_send(target, 0, 1);
     crew_until(&c, &b->request_count, 1);
     pls_inbox_taken_add(b->p->inbox, pulsing_slot(a->p));
-    pulsing_close(b->p);
-    b->p = NULL;
-    link_is_gone(slot);
+    b_leaves(slot);
     ck_assert_uint_eq(letters(), 0);
     pulsing_target_release(target);
     crew_end(&c);

@@ -2,6 +2,7 @@
 /* Addresses as users write them, and names that become addresses beside the loop. */
 #include "node/process/lookup.h"
 #include "node/process/reach.h"
+#include "tests/check_run.h"
 
 #include <check.h>
 #include <poll.h>
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(tcase, test_the_address_towards_the_loopback_is_on_it);
     tcase_add_test(tcase, test_names_are_answered_beside_each_other_and_the_full_table_says_so);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return check_run(suite);
 }

@@ -11,6 +11,7 @@ import socket
 import time
 
 import pytest
+from nodes import BOUND_S, config, sees, until
 from testactors import Calculator
 
 import pulsing
@@ -19,40 +20,8 @@ from pulsing.actor import SystemConfig, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
 
-LOOPBACK = "127.0.0.1:0"
 SEEN_S = 0.3  # until two nodes see each other
 KILLED_S = 2.5  # until a node whose host refuses connections counts as dead
-BOUND_S = 10.0
-
-
-def config(*seeds, **fields):
-    return SystemConfig(addr=LOOPBACK, seeds=tuple(seeds), workers=0, **fields)
-
-
-async def until(condition, limit=BOUND_S):
-    """Waits until the condition holds; returns how long that took."""
-    begun = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - begun < limit, "it does not come about"
-        await asyncio.sleep(0.002)
-    return time.monotonic() - begun
-
-
-def status_of(system, other):
-    async def look():
-        rows = {row["node_id"]: row["status"] for row in await system.members()}
-        return rows.get(str(other.node_id))
-
-    return look
-
-
-def sees(system, other, status="Alive"):
-    look = status_of(system, other)
-
-    async def condition():
-        return await look() == status
-
-    return condition
 
 
 @pytest.mark.asyncio
@@ -61,8 +30,8 @@ async def test_two_nodes_see_each_other(capsys):
         begun = time.monotonic()
         async with await create_actor_system(config(one.addr)) as two:
             await two.joined(BOUND_S)
-            await until(sees(one, two))
-            await until(sees(two, one))
+            await until(sees(one, two.node_id))
+            await until(sees(two, one.node_id))
             took = time.monotonic() - begun
             with capsys.disabled():
                 print(f"\nseen {took * 1000:.0f} ms after the second began to start")
@@ -97,9 +66,9 @@ async def test_a_killed_node_leaves_the_members(capsys):
     async with await create_actor_system(config()) as one:
         two = await create_actor_system(config(one.addr))
         await two.joined(BOUND_S)
-        await until(sees(one, two))
+        await until(sees(one, two.node_id))
         os.kill(two._rt.node_pid, signal.SIGKILL)
-        took = await until(sees(one, two, "Dead"))
+        took = await until(sees(one, two.node_id, "Dead"))
         with capsys.disabled():
             print(f"\ndead {took:.2f} s after the kill")
         assert took < KILLED_S
@@ -113,7 +82,7 @@ async def test_a_node_that_leaves_has_left_and_is_not_dead():
         async with await create_actor_system(config(one.addr)) as two:
             await two.joined(BOUND_S)
             node = str(two.node_id)
-        assert await until(sees(one, two, "Left")) < 1.0
+        assert await until(sees(one, two.node_id, "Left")) < 1.0
         seen = []
         while not seen or seen[-1] != "left":
             event = await asyncio.wait_for(anext(events), BOUND_S)
@@ -138,7 +107,7 @@ async def test_a_seed_that_comes_later_is_found():
         await asyncio.sleep(0.5)
         async with await create_actor_system(SystemConfig(addr=addr, workers=0)) as late:
             await early.joined(BOUND_S)
-            await until(sees(late, early))
+            await until(sees(late, early.node_id))
 
 
 @pytest.mark.asyncio
@@ -205,13 +174,13 @@ async def test_a_process_that_starts_again_at_an_address_replaces_the_one_before
     async with await create_actor_system(config()) as one:
         two = await create_actor_system(config(one.addr))
         addr = two.addr
-        await until(sees(one, two))
+        await until(sees(one, two.node_id))
         os.kill(two._rt.node_pid, signal.SIGKILL)
         await two.shutdown()
         again = SystemConfig(addr=addr, seeds=(one.addr,), workers=0)
         async with await create_actor_system(again) as three:
-            assert await until(sees(one, three)) < 2.0
-            await until(sees(one, two, "Dead"))
+            assert await until(sees(one, three.node_id)) < 2.0
+            await until(sees(one, two.node_id, "Dead"))
 
 
 @pytest.mark.asyncio
@@ -219,7 +188,7 @@ async def test_a_node_that_reaches_nobody_says_that_it_is_isolated():
     async with await create_actor_system(config()) as one:
         others = [await create_actor_system(config(one.addr)) for _ in range(2)]
         for other in others:
-            await until(sees(one, other))
+            await until(sees(one, other.node_id))
             await other.joined(BOUND_S)
         assert not await one.isolated()
         events = one.events()
@@ -290,7 +259,7 @@ async def test_nodes_with_the_key_join_and_others_are_refused(tmp_path, capfd):
     async with await create_actor_system(config(cluster_key=key)) as one:
         async with await create_actor_system(config(one.addr, cluster_key="ab" * 32)) as two:
             await two.joined(BOUND_S)
-            await until(sees(one, two))
+            await until(sees(one, two.node_id))
         for wrong in ("cd" * 32, None):
             async with await create_actor_system(config(one.addr, cluster_key=wrong)) as stranger:
                 with pytest.raises(NodeUnreachable):
@@ -323,7 +292,7 @@ async def test_garbage_at_the_port_does_no_harm():
                 garbage.sendall(os.urandom(2000))
         async with await create_actor_system(config(one.addr)) as two:
             await two.joined(BOUND_S)
-            await until(sees(one, two))
+            await until(sees(one, two.node_id))
 
 
 BAD_SECONDS = ["5", True, -1, float("nan")]

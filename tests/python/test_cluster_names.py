@@ -12,6 +12,7 @@ import signal
 import time
 
 import pytest
+from nodes import BOUND_S, config, joined, until
 from testactors import Calculator
 
 import pulsing
@@ -19,22 +20,6 @@ from pulsing import ActorExists, ActorNotFound
 from pulsing.actor import SystemConfig, as_actor, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
-
-LOOPBACK = "127.0.0.1:0"
-BOUND_S = 10.0
-
-
-def config(*seeds, **fields):
-    return SystemConfig(**{"addr": LOOPBACK, "seeds": tuple(seeds), "workers": 0, **fields})
-
-
-async def until(condition, limit=BOUND_S):
-    """Waits until the condition holds; returns how long that took."""
-    begun = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - begun < limit, "it does not come about"
-        await asyncio.sleep(0.002)
-    return time.monotonic() - begun
 
 
 def knows(system, name, yes=True):
@@ -49,12 +34,7 @@ async def pair():
     """Two nodes that know each other."""
     async with await create_actor_system(config()) as one:
         async with await create_actor_system(config(one.addr)) as two:
-            await two.joined(BOUND_S)
-
-            async def both():
-                return len(await one.members()) == 2
-
-            await until(both)
+            await joined(one, two)
             yield one, two
 
 

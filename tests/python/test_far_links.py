@@ -8,15 +8,16 @@ import os
 import signal
 import time
 
+import nodes
 import pytest
+from nodes import BOUND_S, joined, until
 
 import pulsing
 from pulsing import ActorDied, AskCancelled, CodecError
-from pulsing.actor import SystemConfig, as_actor, create_actor_system
+from pulsing.actor import as_actor, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
 
-BOUND_S = 30.0
 KEY = "5a" * 32
 
 
@@ -38,7 +39,7 @@ class Lasting(Member):
 
 
 def config(*seeds, workers=2, key=KEY):
-    return SystemConfig(addr="127.0.0.1:0", seeds=seeds, workers=workers, cluster_key=key)
+    return nodes.config(*seeds, workers=workers, cluster_key=key)
 
 
 async def alive(ref):
@@ -46,13 +47,6 @@ async def alive(ref):
         return await asyncio.wait_for(ref.pid(), BOUND_S)
     except ActorDied:
         return None
-
-
-async def until(condition, limit=BOUND_S):
-    end = time.monotonic() + limit
-    while not await condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
 
 
 async def ends(ref):
@@ -76,16 +70,6 @@ async def stays(ref, seconds=0.5):
     while time.monotonic() < end:
         assert await alive(ref) is not None
         await asyncio.sleep(0.02)
-
-
-async def joined(here, there):
-    await there.joined(BOUND_S)
-
-    async def condition():
-        rows = {row["node_id"]: row["status"] for row in await here.members()}
-        return rows.get(str(there.node_id)) == "Alive"
-
-    await until(condition)
 
 
 @pytest.fixture

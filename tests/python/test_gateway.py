@@ -15,6 +15,7 @@ import time
 import numpy
 import pytest
 from faractors import Far, Narrow, Wide
+from nodes import BOUND_S, config, joined, sees, until
 
 import pulsing
 from pulsing import (
@@ -24,19 +25,13 @@ from pulsing import (
     CodecError,
     NodeUnreachable,
 )
-from pulsing.actor import StreamMessage, SystemConfig, create_actor_system
+from pulsing.actor import StreamMessage, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
 
 HERE = pathlib.Path(__file__).parent
-LOOPBACK = "127.0.0.1:0"
-BOUND_S = 30.0
 KILL_S = 2.0  # until the asks of a killed node have failed
 KEY = "5a" * 32
-
-
-def config(*seeds, workers=0, **fields):
-    return SystemConfig(addr=LOOPBACK, seeds=tuple(seeds), workers=workers, **fields)
 
 
 @pytest.fixture
@@ -46,21 +41,6 @@ async def pair():
         async with await create_actor_system(config(here.addr, workers=2)) as there:
             await joined(here, there)
             yield here, there
-
-
-async def joined(here, there):
-    await there.joined(BOUND_S)
-    await seen(here, str(there.node_id))
-
-
-async def seen(here, node_id):
-    """Waits until a node is a member that lives."""
-    end = time.monotonic() + BOUND_S
-    while not any(
-        row["node_id"] == node_id and row["status"] == "Alive" for row in await here.members()
-    ):
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 async def far(system, ref, window=None):
@@ -421,7 +401,7 @@ async def test_callers_of_a_killed_worker_learn_its_pid_and_signal(pair):
 async def test_asks_fail_when_their_node_is_killed(program, whom):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         ref, wide = other.ref(here, other.far), other.ref(here, other.wide)
         assert await outcome(ref.add(1)) == 2
         pending = [asyncio.ensure_future(outcome(ref.slow(60))) for _ in range(3)]
@@ -441,7 +421,7 @@ async def test_asks_fail_when_their_node_is_killed(program, whom):
 async def test_what_a_killed_program_had_started_elsewhere_is_cancelled(program, eventually):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         mine = Far()
         home = await here.spawn(mine)
         ref = other.ref(here, other.far)
@@ -478,7 +458,7 @@ async def test_a_watch_tells_how_an_actor_of_another_node_ended(pair, program):
     stopped = await there.spawn(Far())
     watching_stop = asyncio.ensure_future(here.watch(await far(here, stopped)))
     other = program(here.addr)
-    await seen(here, other.node.hex())
+    await until(sees(here, other.node.hex()))
     ref = other.ref(here, other.far)
     assert await outcome(ref.add(1)) == 2
     watching_node = asyncio.ensure_future(here.watch(ref))

@@ -12,7 +12,8 @@ import time
 import numpy
 import pytest
 from faractors import Far, Narrow, Phoenix, Wide
-from test_gateway import BOUND_S, config, far, limited, outcome, pair, program, seen
+from nodes import BOUND_S, config, sees, status_of, until
+from test_gateway import far, limited, outcome, pair, program
 
 from pulsing import ActorDied, CodecError, NodeUnreachable
 from pulsing.actor import StreamMessage, create_actor_system
@@ -27,13 +28,12 @@ DEAD_S = 9.0
 
 async def unseen(system, node_id):
     """Waits until a node is taken for dead."""
-    end = time.monotonic() + BOUND_S
-    while any(
-        row["node_id"] == node_id and row["status"] in ("Alive", "Suspect")
-        for row in await system.members()
-    ):
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+
+    async def condition():
+        status = await status_of(system, node_id)
+        return status not in ("Alive", "Suspect")
+
+    await until(condition)
 
 
 # -- what is known of a message --------------------------------------------------------------------
@@ -42,7 +42,7 @@ async def unseen(system, node_id):
 async def test_what_never_left_is_told_from_what_was_sent(program):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         ref = other.ref(here, other.wide)
         assert await limited(ref.take(b"")) == 0
         os.kill(other.node_pid, signal.SIGSTOP)
@@ -62,7 +62,7 @@ async def test_answers_on_their_way_to_a_node_that_dies_do_no_harm(program):
         home = await here.spawn(Far())
         for _ in range(3):
             other = program(here.addr)
-            await seen(here, other.node.hex())
+            await until(sees(here, other.node.hex()))
             ref = other.ref(here, other.far)
             await limited(ref.keep(home))
             asking = [asyncio.ensure_future(outcome(ref.ask_kept_late(0.5, 100_000)))]
@@ -87,7 +87,7 @@ async def test_answers_on_their_way_to_a_node_that_dies_do_no_harm(program):
 async def test_tells_to_a_killed_node_wait_for_nobody(program):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         ref = here._rt.ref(other.far, 9, False, None, "Far", other.node)
         assert await limited(ref.add(1)) == 2
         os.kill(other.node_pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ async def told(endpoint, *args):
 async def test_tells_that_a_spent_budget_refused_give_their_credit_back():
     async with await create_actor_system(config()) as here:
         async with await create_actor_system(config(here.addr, memory_bytes=64 << 20)) as there:
-            await seen(here, str(there.node_id))
+            await until(sees(here, str(there.node_id)))
             narrow = Narrow()
             ref = await far(here, await there.spawn(narrow), window=8)
             load = numpy.ones(24 << 20, dtype=numpy.uint8)
@@ -177,7 +177,7 @@ async def test_actors_that_end_owe_nothing(pair):
 async def test_asks_end_whose_node_was_taken_for_dead_meanwhile(program):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         ref = other.ref(here, other.far)
         pending = [asyncio.ensure_future(outcome(ref.slow(60))) for _ in range(5)]
         await asyncio.sleep(0.3)
@@ -189,7 +189,7 @@ async def test_asks_end_whose_node_was_taken_for_dead_meanwhile(program):
             os.kill(here._node[0], signal.SIGCONT)
         for error in await limited(asyncio.gather(*pending)):
             assert type(error) is NodeUnreachable and "unanswered" in str(error), error
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         assert (await limited(ref.counts()))[0] == 1
         assert await limited(ref.add(1)) == 2
 
@@ -197,7 +197,7 @@ async def test_asks_end_whose_node_was_taken_for_dead_meanwhile(program):
 async def test_credit_and_streams_outlive_a_node_that_stood_still(program, eventually):
     async with await create_actor_system(config()) as here:
         other = program(here.addr)
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         ref = other.ref(here, other.far)
         narrow = here._rt.ref(other.narrow, 9, False, None, "Narrow", other.node)
         await limited(narrow.open())
@@ -211,7 +211,7 @@ async def test_credit_and_streams_outlive_a_node_that_stood_still(program, event
         finally:
             os.kill(other.node_pid, signal.SIGCONT)
         await limited(asyncio.gather(*tells))
-        await seen(here, other.node.hex())
+        await until(sees(here, other.node.hex()))
         for i in range(100):
             await limited(told(narrow.note, i))
         assert (await limited(narrow.notes()))[-100:] == list(range(100))
