@@ -25,7 +25,7 @@ from pulsing import (
     CodecError,
     NodeUnreachable,
 )
-from pulsing.actor import StreamMessage, create_actor_system
+from pulsing.actor import StreamMessage, as_actor, create_actor_system
 
 pytestmark = pytest.mark.between_nodes
 
@@ -210,18 +210,50 @@ async def test_payloads_of_any_size_go_there_and_back(pair, size):
     assert (back["array"] == beside["array"]).all() and back["text"] == beside["text"]
 
 
-async def test_a_large_payload_leaves_nothing_behind(pair, eventually):
-    here, there = pair
-    ref = await far(here, await there.spawn(Far()))
+@as_actor
+class Forgetful:
+    def pid(self):
+        return os.getpid()
+
+    def note(self, load):
+        pass
+
+
+@pytest.fixture
+async def tight():
+    """Two nodes of which each process, and the node, may have 128 MiB of payloads at a time."""
+    tight = {"memory_bytes": 128 << 20, "workers": 1}
+    async with await create_actor_system(config(**tight)) as here:
+        async with await create_actor_system(config(here.addr, **tight)) as there:
+            await joined(here, there)
+            yield here, there
+
+
+async def test_a_large_payload_leaves_nothing_behind(tight):
+    here, there = tight
+    ref = await far(here, await Far.local(there))
     sent = numpy.arange(8 << 20, dtype=numpy.uint8)
-    for _ in range(20):
+    # Six times what any of the four memories on the way there and back may have.
+    for _ in range(100):
         assert len(await limited(ref.echo(sent))) == len(sent)
-    # A quarter of a gigabyte was sent each way; a budget of a gigabyte would hold it, four not.
-    for _ in range(20):
-        calls = [ref.echo(sent) for _ in range(4)]
-        for back in await limited(asyncio.gather(*calls)):
-            assert len(back) == len(sent)
-            del back
+
+
+async def test_large_payloads_that_waited_for_a_process_leave_nothing_behind(tight):
+    here, there = tight
+    actor = await Forgetful.local(there)
+    ref = await far(here, actor, window=100000)
+    pid = await actor.pid()
+    sent = numpy.arange(8 << 20, dtype=numpy.uint8)
+    for _ in range(48):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # These fill the ring of the process over there, so that the large one waits behind it.
+            loads = [[7] * 900] * 400 + [sent]
+            calls = [asyncio.ensure_future(ref.note(load)) for load in loads]
+            await asyncio.sleep(0.1)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await limited(asyncio.gather(*calls))
 
 
 # -- bounds ----------------------------------------------------------------------------------------
